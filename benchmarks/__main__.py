@@ -25,7 +25,7 @@ ALWAYS = (
     "scale",
     "console",
 )
-WITH_DATA = ("handbook", "novelty", "hygiene", "choice", "worlds", "gate")
+WITH_DATA = ("performance", "handbook", "novelty", "hygiene", "choice", "worlds", "gate")
 OF_FOLDER = ("novelty", "worlds", "gate")  # these take the folder of that file, which may hold other worlds
 
 

@@ -122,15 +122,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run both and print their stages side by side; 1 if the backfill is dearer."""
     args = _arguments(argv)
     source = require(args.data, "the Handbook's transactions as Parquet").resolve()
-    notebooks, backfills, mib = [], [], 0.0
-    for _ in range(args.runs):
-        apply = ["--apply", str(args.apply)] if args.apply else []
-        notebooks.append(_notebook([str(source), "--from", args.begin, "--to", args.to, *apply]))
-        with tempfile.TemporaryDirectory(prefix="fraudwatch-backfill-") as folder:
-            seconds, peak = _backfill(source, Path(folder), args.begin, args.to)
-        backfills.append(seconds)
-        mib = max(mib, peak)
-    notebook, backfill = _medians(notebooks), _medians(backfills)
+    notebook, backfill, mib = measure(source, args.begin, args.to, args.runs, args.apply)
     other = {name: notebook.pop(name) for name in list(notebook) if name.startswith("apply")}
     _print("notebook", notebook, sum(notebook.values()))
     _print("fraudwatch", backfill, sum(notebook.values()))
@@ -139,6 +131,21 @@ def main(argv: list[str] | None = None) -> int:
     ratio = sum(backfill.values()) / sum(notebook.values())
     print(f"\nfraudwatch takes {ratio:.2f} of the notebook's processor time, at most {mib:,.0f} MiB")
     return int(ratio > 1)
+
+
+def measure(
+    source: Path, begin: str, to: str, runs: int = 1, apply: int = 0
+) -> tuple[Seconds, Seconds, float]:
+    """Median processor seconds of the notebook's stages and of the backfill's, and the peak memory of the latter in MiB."""
+    notebooks, backfills, mib = [], [], 0.0
+    for _ in range(runs):
+        by_apply = ["--apply", str(apply)] if apply else []
+        notebooks.append(_notebook([str(source), "--from", begin, "--to", to, *by_apply]))
+        with tempfile.TemporaryDirectory(prefix="fraudwatch-backfill-") as folder:
+            seconds, peak = _backfill(source, Path(folder), begin, to)
+        backfills.append(seconds)
+        mib = max(mib, peak)
+    return _medians(notebooks), _medians(backfills), mib
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:

@@ -223,7 +223,7 @@ def scores_of(
     sides = parts.sides(X)
     weight = learn_weight(folds).value if frauds >= MIN_FRAUDS_TO_FIT else 0.0
     scores = {
-        "outlier": surprisal(sides.outlier_rank),
+        "outlier": sides.team.surprisal,
         "blend": blend_surprisal(weight, *sides.mixed),
         "classification": parts.boosting.classifier.anomaly_score(X),
     }

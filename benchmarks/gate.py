@@ -115,7 +115,7 @@ class Case:
         entity = np.unique(self.entity, return_inverse=True)[1]
         rows = FoldRows(self.y, np.full(n, 100.0), entity, day, day, weight=self.weight)
         candidate, champion = (
-            evaluate_technique([rows], [FoldPredictions(score, *[flags] * 4, missing)], 1.0)
+            evaluate_technique([rows], [FoldPredictions(score, flags, flags, flags, flags, missing)], 1.0)
             for score, flags in zip(self.scores, self.flags, strict=True)
         )
         return candidate, champion
@@ -451,16 +451,16 @@ def report(cases: Sequence[Case]) -> bool:
     rates = {}
     for kind in KINDS:
         for where in (*WHERE, "all"):
-            mine = [(c, said) for c, said in broken if c.kind == kind and where in (c.where, "all")]
-            if not mine:
+            of_kind = [(c, said) for c, said in broken if c.kind == kind and where in (c.where, "all")]
+            if not of_kind:
                 continue
-            caught = sum(said.refused for _, said in mine)
-            compared, past = sum(s.rule in REJECTING for _, s in mine), sum(s.learned for _, s in mine)
-            losses = [case.loss for case, _ in mine]
+            caught = sum(said.refused for _, said in of_kind)
+            compared, past = sum(s.rule in REJECTING for _, s in of_kind), sum(s.learned for _, s in of_kind)
+            losses = [case.loss for case, _ in of_kind]
             print(
-                f"{kind:12}{where:10}{len(mine):6}{compared:10}{past:6}{caught:8}{np.mean(losses):14.3f}{min(losses):7.3f}"
+                f"{kind:12}{where:10}{len(of_kind):6}{compared:10}{past:6}{caught:8}{np.mean(losses):14.3f}{min(losses):7.3f}"
             )
-            rates[kind] = caught / len(mine)
+            rates[kind] = caught / len(of_kind)
     for case, said in broken:
         if not said.refused:
             print(f"  missed: {case.name}, {case.settings}, {case.source}, loss {case.loss:.3f}: {said}")

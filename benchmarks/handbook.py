@@ -186,7 +186,11 @@ class Bench:
         with open_configured(config) as store:
             history = feature_history.load(store, config, date - config.training.span - config.lookback, end)
         plan = feature_history.feature_catalogue(config)
-        columns = [n for n, one in enumerate(plan.features) if one.outlier or not one.label_free]
+        of_labels = [n for n, one in enumerate(plan.features) if not one.label_free]
+        columns = [
+            *plan.layout.groups[0].columns,
+            *of_labels,
+        ]  # the first family is what a single outlier detector sees
         known = training_set.training_set_at(config, history, date)
         usual = known.unlabelled[:: max(1, len(known.unlabelled) // 60_000)]
         test = np.flatnonzero(

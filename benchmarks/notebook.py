@@ -60,7 +60,8 @@ def main(argv: list[str] | None = None) -> int:
     with stages.stage("features"):
         X = features(rows)
     with tempfile.TemporaryDirectory(prefix="notebook-") as folder:
-        run(rows, X, *(pd.Timestamp(day, tz="UTC") for day in (args.begin, args.to)), stages, Path(folder))
+        begin, to = (pd.Timestamp(day, tz="UTC") for day in (args.begin, args.to))
+        run(rows, X, begin, to, stages, Path(folder))
     print(json.dumps({name: round(seconds, 2) for name, seconds in stages.seconds.items()}))
     return 0
 

@@ -176,9 +176,9 @@ def of_kinds(name: str, args: argparse.Namespace) -> Cards:
         table, fields = pd.read_parquet(paths["transactions"]), worlds.proposed(paths["transactions"])
         truth = pd.read_parquet(paths["truth"])
     table = table[table["kind"] == "payment"].merge(truth, on="transaction_id", how="left", validate="1:1")
-    kind = table["pattern"].astype(str).map({name: place for place, name in enumerate(PATTERNS, 1)})
+    places = table["pattern"].astype(str).map({name: place for place, name in enumerate(PATTERNS, 1)})
     first = int(table["event_time"].min().floor("D").value // 1000)
-    return _cards(name, table, kind.fillna(0).to_numpy(np.int64), fields, first + SIMULATED_WEEK * DAY)
+    return _cards(name, table, places.fillna(0).to_numpy(np.int64), fields, first + SIMULATED_WEEK * DAY)
 
 
 def _cards(name: str, table: pd.DataFrame, kind: Ints, fields: Fields, week: int) -> Cards:

@@ -293,7 +293,7 @@ def mature_before(
 ) -> tuple[Ints, Floats]:
     """Mature rows and their labels by the rule before, without the labels of some sources."""
     rows, labels = history.transactions, history.labels
-    source = labels.source.values.astype(str)[labels.source.codes]
+    source = labels.source.values.astype(str)[labels.source.codes].tolist()
     known = (labels.available_at <= date) & (labels.status >= 0) & ~np.isin(source, without)
     rank = {name: -place for place, name in enumerate(config.labels.precedence)}
     order = sorted(np.flatnonzero(known), key=lambda k: (rank.get(source[k], -99), labels.known_at[k]))

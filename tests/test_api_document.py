@@ -132,7 +132,7 @@ def targets(statement: ast.Assign | ast.AnnAssign) -> list[ast.expr]:
 MADE = {  # codes that are put together
     *(f"{noun}_ended" for noun in ("rule", "mute")), *(f"unknown_{noun}" for noun in ("rule", "mute")),
     "batch_loading", "batch_withdrawn", "answered", "no_flag", "no_label", "no_verdict", "overrules", "seen_another",
-    "unreadable", "bug", "out_of_memory", "invalid_request",
+    "unreadable", "bug", "out_of_memory", "invalid_request", "claimed",
 }  # fmt: skip
 
 

@@ -274,7 +274,11 @@ def test_a_flag_is_claimed_by_one_until_the_claim_ends_or_a_verdict_is_there(cop
         (unknown,) = api.post("/verdicts", {"verdicts": [{"transaction_id": "nobody", "verdict": "fraud"}]}).json()["results"]  # fmt: skip
         assert unknown["remedy"] == "nothing was written of this row; the others stand by themselves"
         theirs = api.post("/claims", {"transaction_ids": [name, other]}).json()["results"]
-        assert [each["by"] for each in theirs] == ["token test reviewer", "token test administrator"]
+        assert [(each["by"], each["code"]) for each in theirs] == [
+            ("token test reviewer", "claimed"),
+            ("token test administrator", None),
+        ]
+        assert theirs[0]["message"] == f"somebody else works on transaction {name!r}"
         assert api.get(f"/flags/{name}").json()["claimed_by"] == "token test reviewer"
         assert api.post("/claims/release", {"transaction_ids": [name]}).json()["transaction_ids"] == []
         api.post(f"/transactions/{other}/verdict", {"verdict": "fraud"})

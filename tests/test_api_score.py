@@ -81,6 +81,10 @@ def test_a_bad_request_is_a_problem_and_a_bad_payment_is_not(server: ApiServer) 
         answer = server.client("scorer").post("/api/v1/score", content=content, headers={"Content-Type": "application/json"})  # fmt: skip
         assert answer.status_code == 422, answer.text
         assert pointer in [each["pointer"] for each in answer.json()["errors"]], answer.text
+    one = server.client("scorer").post("/api/v1/score", content=places[1][0], headers={"Content-Type": "application/json"})  # fmt: skip
+    assert one.json()["errors"] == [{"pointer": places[1][1], "detail": "Input should be a finite number"}]
+    kinds = server.post("/claims", {"transaction_ids": [7], "span": []}).json()["errors"]
+    assert len(kinds) == len({each["pointer"] for each in kinds})
     good, bad = score(server, payment("a"), payment("b", amount="x"), store=True).json()["payments"]
     assert (good["status"], bad["status"]) == ("scored", "rejected")
     assert "amount" in bad["error"]

@@ -16,7 +16,7 @@ from detectors.imbalance.techniques import TECHNIQUES, FittedTechnique, Techniqu
 from pipeline.comparison.compare import compare
 from pipeline.comparison.folds import ComparisonOptions, folds_of
 from pipeline.comparison.plots import check, curves
-from pipeline.comparison.results import fold_row, metric_rows
+from pipeline.comparison.results import CURVE_POINTS, curve_rows, fold_row, metric_rows
 from pipeline.errors import InputError, NotReady
 from storage.errors import Unknown
 from storage.frames import DAY
@@ -68,7 +68,7 @@ def test_folds_respect_time_and_the_delay_of_labels(store):
 @pytest.mark.long
 def test_every_technique_is_tried(sqlite_copier):
     store = sqlite_copier(SIXTY_DAYS)
-    found = compare(store, SMALL, ComparisonOptions(folds=1, max_rows=4000), NOW)
+    found = compare(store, SMALL, ComparisonOptions(folds=1, max_rows=2500), NOW)
     names = [line.technique for line in found.results]
     assert names[0] == FLAG_NOTHING
     tried = set(names) | set(found.not_possible)
@@ -87,6 +87,7 @@ def test_every_technique_is_tried(sqlite_copier):
     assert max(ap) > 0.5  # planted fraud is found
 
 
+@pytest.mark.one_engine
 def test_the_table_is_kept_as_it_was_measured(store):
     found = compare(
         store,
@@ -96,9 +97,21 @@ def test_the_table_is_kept_as_it_was_measured(store):
     )
     assert "ranks best" in found.sentence
     folds, rows = [fold_row(fold) for fold in found.folds], metric_rows(found)
-    comparisons.save(store, NOW, "ann", "", {"per_day": 5}, folds, found.notes(), found.sentence, rows)
+    comparisons.save(
+        store, NOW, "ann", "", {"per_day": 5}, folds, found.notes(), found.sentence, rows, curve_rows(found)
+    )
     kept = comparisons.load(store)
     assert (kept.sentence, kept.notes, list(kept.folds)) == (found.sentence, found.notes(), folds)
+    drawn = [line for line in found.results if line.curve is not None]
+    assert kept.curves == curve_rows(found)
+    assert kept.curves.keys() == {line.technique for line in drawn} != set()
+    for line in drawn:
+        curve, (recall, precision) = kept.curves[line.technique], line.curve
+        assert len(curve["recall"]) == len(curve["precision"]) <= CURVE_POINTS
+        assert (curve["recall"][0], curve["recall"][-1]) == pytest.approx((recall[0], recall[-1]), abs=1e-4)
+        assert (curve["precision"][0], curve["precision"][-1]) == pytest.approx(
+            (precision[0], precision[-1]), abs=1e-4
+        )
     of_kept = {(one.technique, one.metric): one for one in kept.results}
     for line in found.results:
         for measure, one in estimates(line).items():
@@ -199,6 +212,7 @@ def test_a_word_that_names_no_technique_is_an_error_of_the_input(sqlite_opener):
         compare(sqlite_opener(SMALL), SMALL, ComparisonOptions(names=("magic",)), NOW)
 
 
+@pytest.mark.one_engine
 @pytest.mark.parametrize("ending", ["html", "svg", "png"])
 def test_curves_are_drawn_without_a_network(store, tmp_path, ending):
     found = compare(store, SMALL, ComparisonOptions(folds=1, names=("logistic", "HBOS")), NOW)

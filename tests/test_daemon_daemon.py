@@ -174,11 +174,11 @@ def test_a_model_that_does_not_load_fails_its_windows_visibly_and_they_are_retri
 
 @pytest.mark.one_engine
 @pytest.mark.long
-def test_a_week_of_hourly_ticks_trains_scores_and_leaves_no_gap(copier: Copier, url: str) -> None:
+def test_a_week_of_ticks_trains_scores_and_leaves_no_gap(copier: Copier, url: str) -> None:
     store = copier(FOUR_WEEKS, FOUR_HOURLY)
     clock = Clock(FROM + HOUR)
     daemon = Daemon(lambda: with_url(FOUR_HOURLY, url), by="daemon", clock=clock)
-    for hour in range(1, 169):
+    for hour in (*range(1, 49), *range(51, 169, 3), 168):
         clock.now = FROM + (hour + 1) * HOUR
         daemon.tick()
     daemon.close()

@@ -402,7 +402,7 @@ def test_every_code_has_words_and_label_free_means_label_free():
 
 @pytest.mark.parametrize(
     ("seconds", "sentence"),
-    [(3 * 86400, "3 days after this customer's last known fraud"), (180 * 86400, "no known fraud of this customer in its 180-day window")],
+    [(3 * 86400, "3 days after this customer's last known fraud"), (180 * 86400, "no known fraud of this customer in the 180 days before")],
 )  # fmt: skip
 def test_a_reason_tells_when_the_last_known_fraud_was(seconds, sentence):
     feature = Feature("customer_seconds_since_fraud", "RECENT_FRAUD", "customer", 180 * DAY)
@@ -415,13 +415,40 @@ def test_a_reason_tells_when_the_last_known_fraud_was(seconds, sentence):
         ("shop_seconds_since_last", "RECENT_ACTIVITY", 90.0, {}, "90 seconds after this shop's last payment"),
         ("shop_seconds_since_last", "RECENT_ACTIVITY", 75 * 86400.0, {}, "no payment of this shop in the 75 days before"),
         ("shop_seconds_since_last", "RECENT_ACTIVITY", 75 * 86400.0, {"absent": "shop"}, "this payment has no shop"),
-        ("shop_fraud_rate_7d", "FRAUD_HISTORY", 0.19, {"frauds": 1.0, "payments": 1.0}, "1 of 1 matured payments of this shop were fraud (7-day window before maturity)"),
-        ("shop_fraud_rate_7d", "FRAUD_HISTORY", 0.01, {}, "no matured payment of this shop says how often it is fraud (7-day window before maturity)"),
+        ("shop_fraud_rate_7d", "FRAUD_HISTORY", 0.19, {"frauds": 1.0, "payments": 1.0}, "1 of 1 payment of this shop was fraud in the newest 7 days with a known outcome"),
+        ("shop_fraud_rate_7d", "FRAUD_HISTORY", 0.01, {}, "no payment of this shop in the newest 7 days with a known outcome"),
+        ("shop_seconds_since_last", "RECENT_ACTIVITY", 0.0, {}, "at the same moment as another payment of this shop"),
+        ("shop_amount_spread_7d", "AMOUNT_SPREAD", 2.63, {}, "this shop's amounts vary widely: typically by a factor of 14 in the 7 days before"),
+        ("shop_amount_spread_7d", "AMOUNT_SPREAD", 0.9, {}, "this shop's amounts vary: typically by a factor of 2.5 in the 7 days before"),
+        ("shop_amount_spread_7d", "AMOUNT_SPREAD", 0.1, {}, "this shop's amounts vary little: typically by 11 % in the 7 days before"),
+        ("shop_amount_spread_7d", "AMOUNT_SPREAD", 0.0, {}, "this shop's amounts were all alike in the 7 days before"),
+        ("shop_amount_spread_7d", "AMOUNT_SPREAD", 0.9, {"is_imputed": True}, "fewer than two payments of this shop in the 7 days before, too few to know how its amounts vary"),
+        ("shop_amount_mean_7d", "USUAL_AMOUNT", 36.06, {}, "payments of this shop are 36.06 on average in the 7 days before"),
+        ("shop_amount_mean_7d", "USUAL_AMOUNT", 36.06, {"is_imputed": True}, "no payment of this shop in the 7 days before"),
+        ("shop_amount_deviation_7d", "AMOUNT_ABOVE_USUAL", 5.4, {"usual": 2.5}, "amount 10.00 is far above what is usual for this shop, 2.50 on average in the 7 days before"),
+        ("shop_amount_deviation_7d", "AMOUNT_ABOVE_USUAL", 1.2, {"usual": 12.0}, "amount 10.00 is a little above what is usual for this shop"),  # below the mean of few large ones
+        ("shop_amount_deviation_7d", "AMOUNT_ABOVE_USUAL", -2.0, {"usual": 40.0}, "amount 10.00 is clearly below what is usual for this shop, 40.00 on average in the 7 days before"),
+        ("shop_amount_deviation_7d", "AMOUNT_ABOVE_USUAL", 0.0, {"usual": float("nan")}, "amount 10.00 has no payment of this shop in the 7 days before to compare with"),
+        ("shop_amount_ratio_7d", "AMOUNT_AGAINST_MEAN", 74.0, {"usual": 0.135}, "amount 10.00 is 74 times this shop's average in the 7 days before (0.14)"),
+        ("shop_amount_ratio_7d", "AMOUNT_AGAINST_MEAN", 0.6, {"usual": 16.0}, "amount 10.00 is 38 % below this shop's average in the 7 days before (16.00)"),
+        ("shop_count_7d", "VELOCITY", 1.0, {}, "1 payment of this shop in the 7 days before"),
+        ("shop_known_frauds_7d", "KNOWN_FRAUD", 0.0, {}, "no known fraud of this shop in the 7 days before"),
+        ("risk", "FIELD_VALUE", 0.4, {"absent": "risk"}, "this payment has no risk"),
+        ("night", "TIME_OF_DAY", 1.0, {"event_time": 3 * HOUR}, "it happened on a Thursday at 03:00 UTC"),
+        ("is_holiday", "TIME_OF_DAY", 1.0, {"event_time": 3 * HOUR}, "it happened on a holiday on a Thursday at 03:00 UTC"),
+        ("amount_against_balance", "AMOUNT_AGAINST_FIELD", 1.0, {"usual": 10.0}, "amount 10.00 is the balance"),
+        ("channel_frequency", "CATEGORY", 0.19352, {}, "19 % of the payments that the model learned from have this channel"),
+        ("channel_fraud_rate", "CATEGORY", 0.0234, {}, "about 2.3 % of the payments with this channel that the model learned from were fraud"),
     ],
 )  # fmt: skip
 def test_a_reason_claims_only_what_is_known_of_the_entity(name, code, value, facts, sentence):
     feature = Feature(name, code, "shop", 7 * DAY)
-    assert reason_text(ReasonFacts(feature, value, None, 10.0, "EUR", **facts)) == sentence
+    assert (
+        reason_text(
+            ReasonFacts(feature, value, **{"usual": None, "amount": 10.0, "currency": "EUR", **facts})
+        )
+        == sentence
+    )
 
 
 def test_known_frauds_must_be_passed():

@@ -71,6 +71,23 @@ def test_ranks_are_elementwise_and_survive_storage():
     assert again.transform(scores).tobytes() == ranks.tobytes()
 
 
+@given(st.lists(st.floats(-1e100, 1e100), min_size=1, max_size=40), st.lists(st.floats(), max_size=40))
+def test_ranks_are_those_of_the_plain_computation(learned, scores):
+    scale, values = RankScale.fit(learned), np.array([*scores, *learned])
+    knots, ranks, spread = scale.scores, scale.ranks, scale.spread
+    above = np.clip(np.searchsorted(knots, values, side="right"), 1, max(len(knots) - 1, 1))
+    low, high = knots[above - 1], knots[np.minimum(above, len(knots) - 1)]
+    with np.errstate(all="ignore"):
+        share = (np.clip(values, low, high) - low) / (high - low)
+        inside = ranks[above - 1] + share * (ranks[np.minimum(above, len(knots) - 1)] - ranks[above - 1])
+        inside = np.where(np.isnan(values), np.nan, inside if len(knots) > 1 else ranks[0])
+        below = ranks[0] / (1.0 + (knots[0] - values) / spread)
+        beyond = 1.0 - (1.0 - ranks[-1]) / (1.0 + (values - knots[-1]) / spread)
+    plain = np.where(values < knots[0], below, np.where(values > knots[-1], beyond, inside))
+    plain = np.clip(plain, np.nextafter(0.0, 1.0), np.nextafter(1.0, 0.0))
+    np.testing.assert_array_equal(scale.transform(values), plain)
+
+
 @pytest.mark.parametrize("scores", [[], [[1.0]], [1.0, np.nan], [np.inf]])
 def test_impossible_scores_are_refused(scores):
     with pytest.raises(DetectorError, match="finite scores in one dimension"):

@@ -188,7 +188,8 @@ def test_reasons_of_a_blend_follow_the_side_that_a_score_is_owed_to():
         found.weight_ = replace(found.weight_, value=weight)
         said = found.explain(odd, "blend")
         parts = found.fitted().parts
-        alone = parts.families.explain(parts.outliers, parts.encoder.transform(odd))
+        encoded = parts.encoder.transform(odd)
+        alone = parts.families.explain(parts.outliers, parts.outliers.score(encoded), encoded)
         same = np.allclose(said, alone / np.abs(alone).sum())
         assert same == (part == "families")
 

@@ -18,9 +18,13 @@ from pipeline.config.config import Config
 from pipeline.features.holidays import is_holiday
 from pipeline.features.seasons import season_of
 from pipeline.monitoring import drift_text
+from pipeline.rendering.report_data import ReportData
+from pipeline.reporting.sections import drift
 from pipeline.runs.backfill import backfill
 from pipeline.runs.scoring_run import run, train_once
 from pipeline.scoring.model_cache import load_model, seal_of
+from pipeline.services.monitoring.drift import newest_drift
+from pipeline.services.session import Session
 from storage.database.database import Store
 from storage.frames import DAY, HOUR, SECOND
 from storage.monitoring import drift_metrics
@@ -64,6 +68,32 @@ MEASURED = World("drift_measured", SMALL, measure)
 
 def in_day(row: list[str], day: int) -> bool:
     return int((np.datetime64(row[1][:10]) - np.datetime64("2025-01-01")).astype(int)) >= day
+
+
+def test_the_calendar_does_not_lead_what_changed_in_a_day_unless_it_alarms(copier: Copier) -> None:
+    store = copier(MEASURED)
+    execute(store, "UPDATE drift_metrics SET alarm = FALSE")
+    execute(
+        store, "UPDATE drift_metrics SET effect = 0.9 WHERE feature IN ('hour_sin', 'weekday_cos', 'night')"
+    )
+
+    def leading(config: Config) -> tuple[str, str, str]:
+        session = Session(store, config, "test", lambda: NOW)
+        data = ReportData.load(store, config, "live", FROM, TO, NOW)
+        (first, *_), alt = newest_drift(session, "live"), drift.heat(data).alt
+        return (
+            first.feature,
+            data.top_drift_features[0]["feature"],
+            alt.partition("The largest: ")[2].split()[2],
+        )
+
+    calendar = {"hour_sin:", "hour_sin", "night", "night:", "weekday_cos", "weekday_cos:"}
+    assert not calendar & set(leading(SMALL))
+    assert (
+        set(leading(configured(schedule={"window": "7d"}))) <= calendar
+    )  # a week has every hour and weekday
+    execute(store, "UPDATE drift_metrics SET alarm = TRUE WHERE feature = 'hour_sin' AND metric = 'psi'")
+    assert {name.strip(":") for name in leading(SMALL)} == {"hour_sin"}
 
 
 @pytest.mark.one_engine
@@ -248,6 +278,24 @@ def test_other_metrics_are_measured_and_may_alarm_if_they_are_chosen(
     measured = query(store, "SELECT p_value FROM drift_metrics WHERE metric = 'ks' AND value IS NOT NULL")
     assert measured
     assert all(0 <= float(str(p_value)) <= 1 for (p_value,) in measured)
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "threshold", "alarm", "text"),
+    [
+        ("payments", 2_960.0, 2_576.0, False, "2,960 payments (alarm under 2,576)"),
+        ("payments", 2_960.0, 3_300.0, False, "2,960 payments (alarm over 3,300)"),
+        ("payments", 2_000.0, 2_576.0, True, "2,000 payments (alarm under 2,576)"),
+        ("payments", 4_000.0, 3_300.0, True, "4,000 payments (alarm over 3,300)"),
+        ("psi", 0.3, 0.2, False, "population stability index 0.300 (alarm over 0.200)"),  # too small a change
+        ("psi", 0.3, None, False, "population stability index 0.300"),
+    ],
+)
+def test_a_text_says_on_which_side_an_alarm_is(
+    metric: str, value: float, threshold: float | None, alarm: bool, text: str
+) -> None:
+    row = {"metric": metric, "value": value, "threshold": threshold, "alarm": alarm}
+    assert drift_text.change_text(row) == text
 
 
 def test_every_drift_metric_has_a_text() -> None:

@@ -88,6 +88,7 @@ def week(store: Store, number: int, kind: str, by: str = "all") -> dict[str, dic
     return {row["channel"] + row["metric"]: row for row in quality_page(store, "live", wanted).rows}
 
 
+@pytest.mark.one_engine
 def test_a_week_is_estimated_when_it_ends_and_measured_once_it_is_mature(backfilled: Store) -> None:
     steps = ledger.entries(backfilled, "live", "quality")
     assert [(e.status, e.window_end - e.window_start) for e in steps] == [("done", WEEK)] * 4
@@ -103,6 +104,7 @@ def test_a_week_is_estimated_when_it_ends_and_measured_once_it_is_mature(backfil
     assert "transactions" in week(backfilled, 3, "estimated")
 
 
+@pytest.mark.one_engine
 def test_the_outlier_detector_is_not_estimated_and_says_why(loaded: Store) -> None:
     live(loaded, FROM, FROM + 2 * WEEK, config=OUTLIER)
     told = week(loaded, 0, "estimated")
@@ -133,13 +135,10 @@ def test_schedule_pieces_and_workers_measure_what_one_backfill_measures(backfill
     assert len(whole) > 150
     everything = (*RUN_TABLES, "backfilled_spans", "quality_metrics")
     forget(backfilled, *everything)
-    for start, end in [(0, 3), (3, 11), (11, 28)]:
-        live(backfilled, FROM + start * DAY, FROM + end * DAY)
+    for start, end, workers in [(0, 3, 1), (3, 11, 2), (11, 28, 1)]:
+        live(backfilled, FROM + start * DAY, FROM + end * DAY, workers=workers, config=with_url(KNOWN, url))
     assert rows(backfilled) == whole
     live(backfilled)
-    assert rows(backfilled) == whole
-    forget(backfilled, "quality_metrics", "ledger")
-    live(backfilled, workers=2, config=with_url(KNOWN, url))
     assert rows(backfilled) == whole
     forget(backfilled, *everything)
     scoring_queue.set_starts_at(backfilled, "live", FROM)
@@ -189,6 +188,7 @@ def test_channels_are_told_apart(backfilled: Store) -> None:
     assert flags == week(backfilled, 1, "realised")["flags"]["value"]
 
 
+@pytest.mark.one_engine
 def test_reviewers_are_counted_by_when_they_answered(loaded: Store) -> None:
     audited = KNOWN.model_copy(update={"alerts": KNOWN.alerts.model_copy(update={"audit_per_day": 2})})
     live(loaded, FROM, FROM + WEEK, as_of=FROM + WEEK + 2 * HOUR, config=audited)

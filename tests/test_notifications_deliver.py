@@ -456,6 +456,7 @@ def test_without_apprise_the_daemon_does_not_start(monkeypatch: pytest.MonkeyPat
     apprise_transport.require_apprise(SMALL)  # nobody is to be told: nothing is missing
 
 
+@pytest.mark.one_engine
 def test_a_daemon_sends_the_flags_of_its_tick(loaded: Store, url: str, inbox: Inbox) -> None:
     scoring_queue.set_starts_at(loaded, "live", TO - DAY)
     daemon = Daemon(
@@ -474,6 +475,7 @@ BUGS = [
 ]
 
 
+@pytest.mark.one_engine
 @pytest.mark.parametrize(("sql", "ends", "told"), BUGS)
 def test_a_daemon_notifies_of_a_run_with_a_bug(
     loaded: Store, url: str, inbox: Inbox, sql: str, ends: bool, told: list[str]

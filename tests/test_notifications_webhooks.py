@@ -190,6 +190,21 @@ def test_no_request_goes_to_a_private_address_that_is_not_listed(host: str, prog
     assert not program.got
 
 
+@pytest.mark.one_engine
+def test_an_ipv4_address_in_the_form_of_ipv6_is_let_through_like_itself(program: Program) -> None:
+    cases = [
+        ("::ffff:10.1.2.3", [], False), ("::ffff:10.1.2.3", ["10.0.0.0/8"], True), ("::ffff:10.1.2.3", ["192.168.0.0/16"], False),
+        ("::ffff:1.1.1.1", [], True), ("::ffff:169.254.169.254", [], False), ("fd00::1", ["10.0.0.0/8"], False),
+    ]  # fmt: skip
+    for address, networks, allowed in cases:
+        (webhook,) = webhooks.webhooks(with_webhook(program, networks=networks))
+        try:
+            found = webhooks._allowed_address(webhook, address, 80) == address
+        except webhooks._PrivateAddressError:
+            found = False
+        assert found is allowed, (address, networks)
+
+
 def test_a_model_that_is_promoted_and_a_choice_that_changes_are_told(
     backfilled: Store, program: Program
 ) -> None:

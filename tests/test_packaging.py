@@ -121,11 +121,11 @@ def test_the_built_wheel_scores_transactions_in_a_fresh_environment(fresh: Path,
         return run(command, *arguments, cwd=tmp_path, env=env)
 
     assert "0.2.0" in fraudwatch("--version")
-    fraudwatch("simulate", "--days", "40", "--per-day", "100", "--output", "data")
+    fraudwatch("simulate", "--days", "26", "--per-day", "100", "--output", "data")
     fraudwatch("init")
     fraudwatch("ingest", "transactions", "data/transactions.parquet")
     fraudwatch("ingest", "labels", "data/labels.parquet")
-    fraudwatch("run", "--as-of", "2025-02-10T02:00")
+    fraudwatch("run", "--as-of", "2025-01-27T02:00")
     with closing(sqlite3.connect(tmp_path / "fraudwatch.db")) as database:
         (scored,) = database.execute("SELECT COUNT(*) FROM scores WHERE score IS NOT NULL").fetchone()
     assert scored > 0

@@ -14,7 +14,7 @@ from detectors.evaluation.metrics import average_precision
 from pipeline.cli.main import cli
 from pipeline.config.database import open_configured
 from pipeline.errors import InputError, NotReady
-from pipeline.number_text import amount, number
+from pipeline.number_text import amount, number, score_text
 from pipeline.rendering import charts, text_page
 from pipeline.rendering.elements import ReportPage, ReportSection, Table
 from pipeline.rendering.report_data import ReportData, total
@@ -39,6 +39,7 @@ from tests.support.reports import (
     HOSTILE,
     plant_hostile_values,
     report_page,
+    write_comparison,
     write_quality_metrics,
 )
 from tests.support.sql import execute, query
@@ -65,7 +66,9 @@ def section(store: Store, name: str) -> ReportSection:
     return report.SECTIONS[name](ReportData.load(store, SMALL, "live", FROM, TO, NOW))
 
 
+@pytest.mark.one_engine
 def test_the_same_rows_give_the_same_page_and_it_names_no_address(store: Store) -> None:
+    write_comparison(store)
     first = report_page(store)
     assert report_page(store) == first
     assert {found for found in ADDRESS.findall(first) if found not in XML_NAMES} == set()
@@ -161,6 +164,7 @@ BARE = [
     (["UPDATE flags SET reviewer = NULL"], "queue", "No flag has a verdict"),
     (["DELETE FROM ledger"], "ledger", "Nothing was due"),
     (["DELETE FROM quality_metrics"], "quality", "No quality"),
+    (["DELETE FROM comparisons"], "comparison", "No comparison of techniques is stored"),
 ]  # fmt: skip
 
 
@@ -182,7 +186,15 @@ def test_a_new_database_gives_a_page_without_a_chart(sqlite_url: str) -> None:
 
 def test_every_chart_makes_a_picture(one: Store) -> None:
     write_quality_metrics(one)
-    for name in report.CHARTS:
+    write_comparison(one)
+    data = ReportData.load(one, SMALL, *SPAN)
+    for name, (of_section, _) in report.CHARTS.items():
+        (chart,) = (
+            made for make in report.SECTIONS[of_section](data).charts if (made := make()).name == name
+        )
+        rows = re.findall(r'"(?:values|data-\w+)": (.)', json.dumps({**chart.spec, "config": None}))
+        assert "[" in rows, name
+        assert '"' not in rows, name  # rows are rows, however the chart is put together
         png, svg = (
             report.render_chart(ReportData.load(one, SMALL, *SPAN), name, form) for form in ("png", "svg")
         )
@@ -191,6 +203,20 @@ def test_every_chart_makes_a_picture(one: Store) -> None:
         assert svg.startswith(b"<svg"), name
         assert b"var(" not in svg, name
         assert {found for found in ADDRESS.findall(svg.decode()) if found not in XML_NAMES} == set(), name
+
+
+def test_techniques_are_compared_by_curve_and_table(one: Store) -> None:
+    write_comparison(one)
+    compared = section(one, "comparison")
+    assert compared.sentences[0] == "HBOS ranks best."
+    (table,) = compared.tables
+    assert table.columns == ("technique", "average precision", "cost", "note")
+    assert table.rows == [["HBOS", "0.4 (0.3 to 0.5)", "–", "quick"], ["SMOTE 10 %", "0.2", "–", ""]]
+    points = compared.charts[0]().spec["data"]["values"]
+    assert [(row["technique"], row["x"], row["y"]) for row in points][-1] == ("HBOS", 1.0, 0.1)
+    assert ReportData.load(one, SMALL, "live", FROM, TO, NOW - 1).comparison is None
+    execute(one, "UPDATE comparisons SET curves = NULL")  # as an earlier version stored it
+    assert section(one, "comparison").missing == ["Its curves were not stored: an earlier version made it."]
 
 
 def test_quality_tells_alarms_and_what_cannot_be_told(one: Store) -> None:
@@ -339,6 +365,17 @@ def test_numbers_have_no_exponent(value: float, text: str) -> None:
     assert number(value) == text
 
 
+@pytest.mark.parametrize(
+    ("score", "text"),
+    [
+        (1.0, "1 in over 1,000,000,000"), (0.999972, "1 in 36,000"), (0.99917, "1 in 1,200"), (0.9983, "1 in 590"),
+        (0.95, "1 in 20"), (0.9, "1 in 10"), (0.6, "40 in 100"), (0.00901, "99 in 100"), (0.0, "100 in 100"),
+    ],
+)  # fmt: skip
+def test_a_score_is_shown_as_the_share_of_payments_that_are_as_suspicious(score: float, text: str) -> None:
+    assert score_text(score) == text
+
+
 def test_no_axis_writes_an_exponent(one: Store) -> None:
     """A metric of some hundreds: its axis said 3.5e+2."""
     write_quality_metrics(one)
@@ -349,6 +386,40 @@ def test_no_axis_writes_an_exponent(one: Store) -> None:
     svg = report.render_chart(ReportData.load(one, SMALL, *SPAN), "quality", "svg").decode()
     assert ">400<" in svg
     assert not re.search(r">[\d.]+e[+-]?\d+<", svg)
+
+
+def test_parts_of_pages_share_what_was_counted_until_something_changes(one: Store) -> None:
+    now = [NOW]
+    session = Session(one, SMALL, "test", lambda: now[0])
+    newest = reports.NewestReport()
+    drawn = newest.chart(session, "scores", "light")
+    outcome = newest.section(session, "outcome").decode()
+    assert f"{as_datetime(NOW):%Y-%m-%d %H:%M} UTC" in outcome
+    counted = newest._counted
+    now[0] += reports.KEPT - 1
+    assert newest.section(session, "outcome").decode() == outcome  # and says as of when
+    assert newest.chart(session, "scores", "light") is drawn
+    assert newest._counted is counted
+    undone = query(one, "SELECT MAX(label_id) FROM labels")[0][0]
+    execute(one, f"UPDATE labels SET label_id = label_id + 1 WHERE label_id = {undone}")
+    assert newest.section(session, "outcome").decode() != outcome
+    assert newest._counted is not counted
+    counted = newest._counted
+    now[0] += reports.KEPT
+    newest.section(session, "scores")
+    assert newest._counted is not counted
+
+
+def test_a_section_draws_no_chart(one: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise AssertionError("drawn")
+
+    monkeypatch.setattr(charts, "to_spec", refused)
+    monkeypatch.setattr(charts, "inline_data", refused)
+    write_comparison(one)
+    session = Session(one, SMALL, "test", lambda: NOW)
+    for name in {section for section, _ in report.CHARTS.values()}:
+        assert b"/charts/" in reports.NewestReport().section(session, name)
 
 
 def test_a_report_without_a_span_is_about_the_newest_windows(one: Store) -> None:

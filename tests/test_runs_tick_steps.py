@@ -288,6 +288,7 @@ PARTS = [
 ]
 
 
+@pytest.mark.one_engine
 @pytest.mark.parametrize(("module", "function", "part"), PARTS)
 def test_a_bug_in_one_part_stops_no_other(
     monitor: Monitor,

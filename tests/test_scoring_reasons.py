@@ -7,10 +7,12 @@ from pipeline.scoring.reasons import FlaggedRows, strongest_reasons
 from storage.frames import DAY, HOUR, Coded, Transactions
 from tests.support.worlds import SMALL
 
-FEATURES = build_catalogue(("customer_id", "device_id"), (), ("status", "3D+CVC"), (HOUR, 7 * DAY), (0, 6))
+FEATURES = build_catalogue(
+    ("customer_id", "device_id"), ("risk",), ("status", "3D+CVC"), (HOUR, 7 * DAY), (0, 6)
+)
 
 
-def reasons(*names: str, device: int = 0, status: int = 0) -> list[tuple[str, str]]:
+def reasons(*names: str, device: int = 0, status: int = 0, raw: float = 2.0) -> list[tuple[str, str]]:
     """Code and text of the reasons of one payment whose score was raised by these features, the first of them most."""
     places = [FEATURES.encoding.names.index(name) for name in names]
     contributions = np.zeros(len(FEATURES.features))
@@ -23,8 +25,10 @@ def reasons(*names: str, device: int = 0, status: int = 0) -> list[tuple[str, st
         "3D+CVC": Coded(one.astype(np.int32), np.array(["yes"], object)),
     }
     rows = Transactions(np.array(["t"], object), one, one, one, columns)
-    raw = np.full((1, len(FEATURES.raw_names)), 2.0)
-    flagged = FlaggedRows(rows, raw, np.full((1, len(FEATURES.features)), 2.0), np.array(["outlier"], object))
+    values = np.full((1, len(FEATURES.raw_names)), raw)
+    flagged = FlaggedRows(
+        rows, values, np.full((1, len(FEATURES.features)), 2.0), np.array(["outlier"], object)
+    )
     return [
         (reason["code"], reason["text"])
         for reason in strongest_reasons(flagged, 0, contributions, FEATURES, SMALL)
@@ -34,8 +38,8 @@ def reasons(*names: str, device: int = 0, status: int = 0) -> list[tuple[str, st
 def test_a_fact_of_several_windows_is_one_reason() -> None:
     found = reasons("device_id_count_7d", "device_id_count_1h", "customer_id_count_1h", device=0)
     assert found == [
-        ("VELOCITY", "2 payments of this device in the 7-day window before"),
-        ("VELOCITY", "2 payments of this customer in the 1-hour window before"),
+        ("VELOCITY", "2 payments of this device in the 7 days before"),
+        ("VELOCITY", "2 payments of this customer in the hour before"),
     ]
 
 
@@ -49,7 +53,7 @@ def test_an_absent_entity_is_one_reason_and_nothing_is_said_about_its_past() -> 
     )
     assert found == [
         ("NO_VALUE", "this payment has no device"),
-        ("VELOCITY", "2 payments of this customer in the 1-hour window before"),
+        ("VELOCITY", "2 payments of this customer in the hour before"),
     ]
 
 
@@ -57,17 +61,23 @@ def test_a_rate_tells_the_payments_behind_it() -> None:
     (found,) = reasons("device_id_fraud_rate_7d")
     assert found == (
         "FRAUD_HISTORY",
-        "2 of 2 matured payments of this device were fraud (7-day window before maturity)",
+        "2 of 2 payments of this device were fraud in the newest 7 days with a known outcome",
     )
 
 
 def test_a_share_is_of_the_payments_that_the_model_learned_from_and_of_no_absent_value() -> None:
     assert reasons("status_frequency") == [
-        ("CATEGORY", "200.00% of the payments that the model learned from have this status")
+        ("CATEGORY", "200 % of the payments that the model learned from have this status")
     ]
     assert reasons("status_frequency", "status_fraud_rate", status=-1) == [
         ("NO_VALUE", "this payment has no status")
     ]
+
+
+def test_a_value_of_others_is_not_said_of_the_payment() -> None:
+    found = reasons("customer_id_amount_mean_7d", raw=np.nan)
+    assert found == [("USUAL_AMOUNT", "no payment of this customer in the 7 days before")]
+    assert reasons("risk", raw=np.nan) == [("NO_VALUE", "this payment has no risk")]
 
 
 def test_a_plus_in_the_name_of_a_field_makes_it_no_pair() -> None:

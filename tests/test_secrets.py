@@ -53,7 +53,7 @@ COMMANDS: list[tuple[str, ...]] = [
     ("ingest", "transactions", "--from-sql", "away"), ("ingest", "transactions", "--from-sql", "option"),
     ("ingest", "transactions", "--from-sql", "unescaped"), ("ingest", "transactions", "--from-sql", "port"),
     ("ingest", "transactions", "--from-sql", "nowhere"), ("doctor",), ("readiness",),
-    ("backfill", "--from", "2025-01-20", "--to", "2025-01-21"), ("doctor",), ("run",), ("feeds",), ("runs",), ("notify", "test"),
+    ("backfill", "--from", "2025-01-20", "--to", "2025-01-21"), ("doctor",), ("run", "--as-of", "2025-01-22T02:00"), ("feeds",), ("runs",), ("notify", "test"),
     ("notify", "list"), ("notify", "send"), ("gaps",), ("export", "runs", "-o", "runs.csv"), ("audit", "verify"),
     ("report", "--from", "2025-01-20", "--to", "2025-01-21", "-o", "report.html"), ("summary",),
 ]  # fmt: skip

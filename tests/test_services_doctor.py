@@ -9,7 +9,7 @@ from pipeline.cli.data import ingest_lines
 from pipeline.cli.monitoring.doctor import result_line
 from pipeline.config.config import MODEL_KEY
 from pipeline.services.data.ingest import IngestRequest, ingest
-from pipeline.services.monitoring.doctor import CheckResult, EntityFacts, ModelFacts, StepFacts, check
+from pipeline.services.monitoring.doctor import CheckResult, EntityFacts, ModelFacts, StepFacts, check, repair
 from pipeline.services.session import Session
 from storage.admin.undo import undo_run
 from storage.database.column_types import as_datetime
@@ -81,11 +81,36 @@ def test_payments_that_only_a_backfill_scores_are_named_with_the_command(first_w
         "because a backfill was interrupted: fraudwatch backfill --from 2025-01-26T00:00Z --to 2025-01-27T00:00Z"
     )
     with workers.hold(first_week, "ann") as worker:
-        runs.begin_run(first_week, "live", "backfill", NOW, "", 0, worker)
-        (left_out,) = [
-            result for result in check(session_of(first_week), "live") if result.subject == "unscored"
-        ]
-        assert left_out.code == "left_out"  # the backfill goes on
+        run_id = runs.begin_run(first_week, "live", "backfill", NOW, "", 0, worker)
+        for mine, codes in ((False, ["interrupted", "left_out"]), (True, ["left_out"])):
+            if mine:  # the backfill that is at work gets to it
+                execute(first_week, f"UPDATE ledger SET run_id = {run_id} WHERE status = 'pending'")
+            found = [each for each in check(session_of(first_week), "live") if each.subject == "unscored"]
+            assert [each.code for each in found] == codes
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "DELETE FROM cases",
+        "UPDATE cases SET loss = loss + 1",
+        "UPDATE case_counts SET flags = flags + 1",
+        "UPDATE flags SET case_id = 'another' WHERE status = 'open'",
+        "UPDATE flags SET status = 'fraud' WHERE status = 'open'",  # past the functions that write cases
+    ],
+)
+def test_cases_that_are_not_those_of_the_flags_fail_until_they_are_repaired(
+    first_week: Store, change: str
+) -> None:
+    assert checked(first_week)["cases"].code == "as_flags"
+    execute(first_week, change)
+    found = checked(first_week)["cases"]
+    assert found.failed
+    assert "fraudwatch doctor --repair" in result_line(found)
+    repair(session_of(first_week))
+    assert checked(first_week)["cases"].code == "as_flags"
+    repair(session_of(first_week))  # changes nothing
+    assert query(first_week, "SELECT action, subject FROM audit") == [("repair", "cases")]
 
 
 def test_after_an_undo_it_says_that_trainings_were_withdrawn_and_counts_windows_apart_from_other_steps(

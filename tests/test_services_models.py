@@ -64,6 +64,7 @@ def card(store, config, model_id):
     return modelling.model_card(session(store, config), "live", model_id)
 
 
+@pytest.mark.one_engine
 def test_the_card_tells_where_a_model_comes_from_and_that_it_loads(trained):
     store, config = trained
     first = card(store, config, 1)
@@ -165,6 +166,7 @@ def test_no_model_of_another_id_or_monitor_can_be_put_in_a_models_place(trained)
     assert "of monitor 'fraudwatch', not as model 2 of 'cards'" in card(store, other, 2).load_error
 
 
+@pytest.mark.one_engine
 def test_keys_are_rotated_without_a_gap(trained):
     store, config = trained
     old = config.model_keys()[0].decode()
@@ -178,6 +180,7 @@ def test_keys_are_rotated_without_a_gap(trained):
     assert "add that key after a comma" in card(store, rotated, 2).load_error
 
 
+@pytest.mark.one_engine
 def test_a_model_finds_its_columns_by_name(trained, monkeypatch):
     store, config = trained
 

@@ -93,6 +93,7 @@ def test_an_undo_of_a_run_counts_choices_and_promotions_and_repeating_it_tells_t
     assert query(store, "SELECT COUNT(*) FROM audit WHERE action = 'undo'") == [(1,)]
 
 
+@pytest.mark.one_engine
 def test_a_tick_reports_each_part_and_isolates_challengers(
     session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:

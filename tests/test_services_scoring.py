@@ -20,10 +20,13 @@ from storage.admin.undo import undo_batch
 from storage.database import tables
 from storage.database.column_types import as_datetime
 from storage.database.database import Store
-from storage.frames import DAY, HOUR, SECOND
+from storage.frames import DAY, HOUR, MINUTE, SECOND
+from storage.ingest.arrivals import ArrivalBatch, add
+from storage.runs import scoring_queue
 from tests.support.commands import CONFIG, invoke
 from tests.support.sql import query
 from tests.support.worlds import FROM, SMALL, TO, load_arrivals
+from tests.test_warm_history import chunk_of
 
 NOON = TO + 12 * HOUR
 
@@ -321,6 +324,26 @@ def test_an_id_that_is_being_loaded_is_not_called_known(backfilled: Store) -> No
     first, second = stored(backfilled, payment("new-1"), payment("new-2")).payments
     assert (first.status, second.status) == ("rejected", "scored")
     assert "send it again" in (first.error or "")
+
+
+def test_payments_of_one_batch_are_visible_and_due_each_from_its_own_arrival_on(backfilled: Store) -> None:
+    batch = ArrivalBatch("live", "scored on arrival", "a test")
+    rows = [chunk_of([f"new-{k}"], [NOON - MINUTE], ["c1"], ["t1"], 5.0) for k in (1, 2)]
+    first = add(backfilled, batch, None, rows[0], NOON)
+    second = add(backfilled, batch, first.batch_id, rows[1], NOON + MINUTE)
+    assert second.batch_id == first.batch_id
+    visible = query(
+        backfilled, "SELECT transaction_id, ingested_at FROM visible_transactions WHERE transaction_id LIKE 'new-%'"
+    )  # fmt: skip
+    instants = {name: str(at)[:19] for name, at in visible}
+    assert instants == {f"new-{k + 1}": f"{as_datetime(NOON + k * MINUTE):%Y-%m-%d %H:%M:%S}" for k in (0, 1)}
+
+    def due(as_of: int) -> list[str]:
+        ids = scoring_queue.queued(backfilled, "live", as_of, allowed_lateness=DAY).transaction_id
+        return [name for name in ids.tolist() if name.startswith("new-")]
+
+    # Nobody waits for late rows before a payment is scored on arrival.
+    assert [due(NOON - 1), due(NOON), due(NOON + MINUTE)] == [[], ["new-1"], ["new-1", "new-2"]]
 
 
 def test_payments_that_come_after_their_batch_was_undone_are_in_another(backfilled: Store) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import event
 
 from pipeline.errors import InputError
 from pipeline.services.review import flags, labels, verdicts
@@ -18,6 +19,7 @@ from storage.database.database import Store
 from storage.errors import Refused, StorageError, Unknown
 from storage.frames import DAY, MINUTE
 from storage.review import verdicts as stored_verdicts
+from storage.review.payment_state import PaymentState, payment_states
 from tests.support.payments import LABEL_HEADER, write_csv
 from tests.support.sql import count, query
 from tests.support.worlds import NOW, SMALL, load
@@ -195,6 +197,49 @@ def test_many_payments_get_a_verdict_together_or_not_at_all(
     assert refused.value.code == "answered"
     undone = verdicts.undo(session, UndoneVerdict(several, "the wrong list"))
     assert {one.after for one in undone} == {"open"}
+
+
+def test_an_undo_that_somebody_has_answered_since_undoes_nothing(
+    session: Session, others: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if they are so many that they are written in several parts."""
+    monkeypatch.setattr(stored_verdicts, "ROWS_A_WRITE", 1)
+    monkeypatch.setattr(stored_verdicts, "ROWS_OF_MANY", 1)
+    verdicts.record(session, NewVerdict(tuple(others), "fraud"))
+
+    def states() -> list[PaymentState]:
+        with session.store.read() as connection:
+            return payment_states(connection, "live", others)
+
+    seen = {state.transaction_id: state.version for state in states()}
+    say(session, others[-1], "genuine")
+    before = states()
+    with pytest.raises(Refused) as caught:
+        verdicts.undo(session, UndoneVerdict(tuple(others), "?", seen))
+    assert caught.value.code == "seen_another"
+    assert repr(others[-1]) in str(caught.value)
+    assert states() == before
+    undone = verdicts.undo(session, UndoneVerdict(tuple(others[:-1]), "?", seen))
+    assert [one.is_fraud for one in undone] == [None] * (len(others) - 1)
+
+
+def test_an_answer_to_many_takes_as_many_statements_as_one_to_few(backfilled: Store) -> None:
+    session, executed = Session(backfilled, SMALL, "ana", lambda: NOW), list[str]()
+
+    def count_statement(_connection: Any, _cursor: Any, statement: str, *_others: Any) -> None:
+        executed.append(statement)
+
+    event.listen(backfilled.engine, "before_cursor_execute", count_statement)
+    scored = "SELECT transaction_id FROM scores WHERE NOT flagged ORDER BY transaction_id LIMIT 40"
+    (first, *flagged), names = open_flags(session), [name for (name,) in query(backfilled, scored)]
+    counts = []
+    for part in ((first, names[0]), (*flagged, *names[1:])):
+        for answer in (lambda ids: verdicts.record(session, NewVerdict(ids, "fraud")), lambda ids: verdicts.undo(session, UndoneVerdict(ids, "?"))):  # fmt: skip
+            executed.clear()
+            answer(part)
+            counts.append(len(executed))
+    assert flagged
+    assert counts[:2] == counts[2:]
 
 
 def refused(session: Session, flag: str) -> Iterator[tuple[str, Any]]:

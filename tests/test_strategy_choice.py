@@ -11,6 +11,7 @@ from detectors.base import STRATEGIES
 from detectors.evaluation.prevalence import ReviewCorrection, estimate_prevalence
 from detectors.strategy.choice import (
     STAY_SHARE,
+    STRATEGY_NAMES,
     Evaluation,
     Evidence,
     PreviousChoice,
@@ -368,7 +369,7 @@ SENTENCES = [
         [CLASSIFICATION],
         AUTO,
         "Fraud rate 0.28 % (0.22–0.34 %) among 43,210 mature transactions; 85 independent fraud cases (of 120) "
-        "are too few to start classification (100) but enough to keep it (80).",
+        "are enough to stay with classification, which needs 100 to begin and 80 to stay.",
         "Fewer than 80 independent mature fraud cases for a blend; an upper bound below 0.01 % for outlier "
         "detection.",
     ),
@@ -385,7 +386,7 @@ SENTENCES = [
         [BLEND],
         AUTO,
         "Fraud rate 0.0090 % (0.0073–0.0110 %) among 1,000,000 mature transactions; the upper bound of 0.011 % "
-        "is too low to start a blend (0.012 %) but high enough to keep it (0.01 %).",
+        "is enough to stay with a blend, which needs 0.012 % to begin and 0.01 % to stay.",
         "10 more independent mature fraud cases for classification; fewer than 8 for outlier detection.",
     ),
 ]
@@ -396,6 +397,17 @@ def test_a_risk_manager_can_read_why_and_what_would_change_it(counts, previous, 
     choice = choose(counts, previous, settings)
     assert choice.sentence == sentence
     assert choice.next_change == change
+
+
+@settings(deadline=None, derandomize=True, max_examples=50)
+@given(st.floats(1, 150), st.sampled_from([(), (OUTLIER,), (BLEND,), (CLASSIFICATION,)]))
+def test_the_sentence_speaks_of_staying_only_with_what_is_in_force(effective, previous):
+    choice = choose(rarity(43_210, 150, effective), previous, AUTO)
+    in_force = previous[0].strategy if previous else None
+    stays = f"stay with {STRATEGY_NAMES[in_force]}" if in_force else "stay with"
+    assert (stays in choice.sentence) == (choice.rule == "HELD_BY_HYSTERESIS")
+    if "to stay" in choice.sentence:
+        assert in_force in ("blend", "classification")
 
 
 previous_choices = st.lists(
@@ -487,6 +499,13 @@ def test_two_evaluations_that_start_a_strategy_forget_their_past_and_those_that_
     assert forgets_its_past([starting, starting, keeping, keeping], AUTO)
     for evaluations in ([], [starting], [keeping] * 8, [starting, keeping]):
         assert not forgets_its_past(evaluations, AUTO)
+
+
+def test_the_choice_before_the_newest_is_a_part_of_the_past():
+    nothing, many = Evaluation(rarity(4_000, 0)), Evaluation(rarity(1_000_000, 81))
+    # The newest choice is the same after any past. But whether it confirms the one before, which still depends on the past, decides on
+    # the next: an outlier detector has been in force with the gate open, or has not.
+    assert not forgets_its_past([nothing, many], AUTO)
 
 
 def test_an_evaluation_is_the_same_after_it_was_stored():

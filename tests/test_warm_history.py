@@ -12,7 +12,7 @@ from pipeline.features import history as feature_history
 from pipeline.features import warm_history
 from pipeline.features.history import History
 from pipeline.features.warm_history import WarmHistory
-from pipeline.runs.arrivals import ArrivalScorer, arrival_scorer
+from pipeline.runs.arrivals import ArrivalScorer, PaymentScore, arrival_scorer
 from pipeline.runs.window_scores import batches_by_model
 from pipeline.schedule.run_context import HistoryReader
 from pipeline.scoring.model_cache import ModelCache
@@ -178,6 +178,11 @@ def cold_scores(store: Store, ids: list[str], span: tuple[int, int]) -> dict[str
     }
 
 
+def scores_of(scorer: ArrivalScorer, payments: TransactionChunk, at: int) -> dict[str, PaymentScore]:
+    with scorer.looking() as look:
+        return look.score(payments, at)
+
+
 @pytest.mark.parametrize("seed", [1, 2])
 def test_memory_and_database_agree_whatever_happens_in_between(
     backfilled: Store, tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
@@ -198,8 +203,8 @@ def test_memory_and_database_agree_whatever_happens_in_between(
             assert features_of(kept, asked) == features_of(read, asked)
             with monkeypatch.context() as patch:
                 patch.setattr(warm_history, "PAYMENTS_MAX", 0)
-                anew = ArrivalScorer(backfilled, SMALL).score(asked, monitor.now)
-            assert mine.score(asked, monitor.now) == anew
+                anew = scores_of(ArrivalScorer(backfilled, SMALL), asked, monitor.now)
+            assert scores_of(mine, asked, monitor.now) == anew
     assert len(monitor.stored) > STEPS // 6
 
 

@@ -31,7 +31,18 @@ from tests.test_web_pages import acting
 pytestmark = pytest.mark.one_engine
 WAIT_S = 120.0
 TWO_PEOPLE = WebSection.model_validate({"four_eyes": ["role", "promote"]})
-OPERATION = ("/missed", "/runs", "/models", "/models/1", "/rules", "/mutes", "/approvals", "/users", "/audit")
+OPERATION = (
+    "/missed",
+    "/answered",
+    "/runs",
+    "/models",
+    "/models/1",
+    "/rules",
+    "/mutes",
+    "/approvals",
+    "/users",
+    "/audit",
+)
 
 
 @pytest.fixture
@@ -99,11 +110,16 @@ def test_a_gap_is_filled_from_the_page_by_a_process_of_its_own(server: ConsoleSe
     answer = administrator.post("/runs/backfill", start=start, end=end)
     assert answer.headers["HX-Redirect"] == "/runs"
     assert "every 2s" in administrator.get("/runs/work").text
+    assert 'hx-get="/runs/matrix" hx-trigger="every 5s"' in administrator.get("/runs").text
+    assert "every 5s" in administrator.get("/runs/matrix").text
     part = until_at_rest(server)
     assert "Backfill</b> by <bdi>administrator</bdi>" in part
     assert ": done" in part
     assert query(store, scored)[0][0] > before
     assert administrator.get("/runs").text.count("never-scored") == page.count("never-scored") - 2
+    matrix = administrator.get("/runs/matrix").text
+    assert "hx-trigger" not in matrix
+    assert matrix.count('class="window never-scored"') == page.count('class="window never-scored"') - 2
     rested = administrator.get("/runs/work?was=yes")
     assert (rested.status_code, rested.headers["HX-Refresh"]) == (204, "true")
     assert "start backfill" in {row.action for row in list_audit(server.api.session).items}
@@ -142,7 +158,7 @@ def test_a_gap_says_why_and_offers_its_remedy_to_those_who_may(server: ConsoleSe
     page = server.visitor("administrator").get("/runs").text
     assert "no column" in page
     assert CARD not in page
-    assert "fix what the error names" in page
+    assert "mend what the error names" in page
     assert page.count("<button>Fill</button>") == 1
     assert page.count("<button>Train again</button>") >= 1
     assert 'class="window failed"' in page
@@ -257,7 +273,18 @@ def test_a_stored_comparison_is_a_picture_and_a_table(server: ConsoleServer) -> 
         TechniqueMetric("HBOS", 1, "ap", 0.4, 0.3, 0.5), TechniqueMetric("HBOS", 1, "seconds", 3.0, None, None),
         TechniqueMetric("SMOTE 10 %", 2, "ap", 0.2, None, None),
     ]  # fmt: skip
-    comparisons.save(store, NOW, "ann", "", settings, [fold], {"HBOS": "quick"}, "HBOS is best", results)
+    comparisons.save(
+        store,
+        NOW,
+        "ann",
+        "",
+        settings,
+        [fold],
+        {"HBOS": "quick"},
+        "HBOS is best",
+        results,
+        {"HBOS": {"recall": [0.5, 1.0], "precision": [0.8, 0.1]}},
+    )
     part = administrator.get("/comparisons/newest").text
     assert part.count('class="whisker"') == 1
     assert part.count('class="dot this"') == 2

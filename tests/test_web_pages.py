@@ -407,7 +407,11 @@ def test_the_threshold_stands_with_the_value_that_it_is_about(server: ConsoleSer
     change = "UPDATE scores SET score = 0.999, threshold = 0.032, fraud_probability = {}, decision_value = {} WHERE transaction_id = '{}'"
     for probability, decided, said in (
         ("0.42", "0.42", r"Probability of fraud</dt><dd>42 % <span class=\"quiet\">flagged from 3.2 %"),
-        ("NULL", "0.999", r"Score</dt><dd>0.999 <span class=\"quiet\">flagged from 0.032"),
+        (
+            "NULL",
+            "0.999",
+            r"title=\"score 0.999\">1 in 1,000</span> <span class=\"quiet\">payments rank as high</span> <span class=\"quiet\">flagged from <span class=\"score\" title=\"score 0.032\">97 in 100",
+        ),
         ("0.42", "0.7", r"Decision value</dt><dd>0.7 <span class=\"quiet\">flagged from 0.032"),
     ):
         execute(store, change.format(probability, decided, name))
@@ -486,6 +490,47 @@ def test_any_payment_of_an_entity_can_be_labelled(server: ConsoleServer) -> None
     assert query(store, f"SELECT is_fraud FROM current_labels WHERE transaction_id = '{name}'")[0][0]
     handle = server.api.app.state.shared.handles.handle("customer_id", customer)
     assert name in server.visitor("reviewer").get(f"/entities/{handle}").text
+
+
+def test_a_payment_that_somebody_else_works_on_is_labelled_only_anyway(server: ConsoleServer) -> None:
+    reviewer, (name, *_) = server.visitor("reviewer"), open_ids(server)
+    server.visitor("rule_author").post("/claims", flags=seen(server, name))
+    row = reviewer.post("/labels", transaction_id=name, column="customer_id", verdict="genuine").text
+    assert "<b><bdi>rule_author</bdi></b> works on it: not labelled." in row
+    assert show_flag(server.api.session, LIVE, name).status == "open"
+    values = dict(re.findall(r'name="(\w+)" value="([^"]*)"', row))
+    assert "works on it" not in reviewer.post("/labels", **values).text
+    assert show_flag(server.api.session, LIVE, name).status == "genuine"
+
+
+def test_answers_are_found_by_whom_when_and_how(server: ConsoleServer) -> None:
+    reviewer, author = server.visitor("reviewer"), server.visitor("rule_author")
+    mine, theirs, changed, undone, *_ = open_ids(server)
+    assert "You have answered nothing" in reviewer.get("/answered").text
+    reviewer.post("/verdicts", flags=seen(server, mine), verdict="fraud", note="a ring", action="blocked")
+    author.post("/verdicts", flags=seen(server, theirs), verdict="genuine")
+    reviewer.post("/verdicts", flags=seen(server, changed), verdict="genuine")
+    author.post("/verdicts", flags=seen(server, changed), verdict="fraud")
+    reviewer.post("/verdicts", flags=seen(server, undone), verdict="fraud")
+    reviewer.post("/verdicts/undo", flags=seen(server, undone))
+
+    def found(query: str) -> set[str]:
+        return set(re.findall(r'data-open="/flags/([^"]+)"', reviewer.get(f"/answered{query}").text))
+
+    assert found("") == {mine}
+    assert found("?by=anyone") == {mine, theirs, changed}
+    assert found("?by=anyone&verdict=genuine") == {theirs}
+    assert found("?by=anyone&when=day&verdict=fraud") == {mine, changed}
+    page = reviewer.get("/answered").text
+    assert ("a ring" in page, "blocked" in page) == (True, True)
+    as_json = re.findall(r'href="(/api/v1/verdicts\?[^"]+)">JSON', page)[0].replace("&amp;", "&")
+    assert [each["transaction_id"] for each in reviewer.get(as_json).json()["items"]] == [mine]
+    execute(
+        server.api.session.store, "UPDATE verdicts SET at = :at", at=as_texts(np.array([NOW - 8 * DAY]))[0]
+    )
+    assert found("?by=anyone&when=week") == set()
+    assert found("?by=anyone&when=month") == {mine, theirs, changed}
+    assert '<a href="/answered?by=me">' in reviewer.get("/queue").text
 
 
 def test_the_graph_has_what_shares_payments_and_no_more_than_its_limits(

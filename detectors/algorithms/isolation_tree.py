@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors.algorithms.tree_kernel import compiled
 from detectors.base import Floats, Ints
+from detectors.compilation import compiled
 
 LEAF = -1
 DRAWS = 2**31 - 1  # the largest draw

@@ -9,8 +9,8 @@ from numpy.typing import ArrayLike
 from detectors.algorithms.pyod_support import pyod_class
 from detectors.algorithms.scaled_outlier import FittedOnScale, ScaledOutlier
 from detectors.algorithms.scaling import SoftScale
-from detectors.algorithms.tree_kernel import compiled
 from detectors.base import LEARNED_MAX, SEED, Floats, require_arrays, require_fitted
+from detectors.compilation import compiled
 
 EMPTY_BIN_ROWS = 0.5  # rows that an empty bin, and the space outside all bins, is assumed to hold
 

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.algorithms.isolation_tree import DRAWS, LEAF, GrownTree, draw
-from detectors.algorithms.tree_kernel import compiled
 from detectors.base import Floats, Ints
+from detectors.compilation import compiled
 
 BINS = 65_536  # of a column at most: what uint16 can number
 SORTED = 8  # a node with fewer than one row in so many bins sorts its rows

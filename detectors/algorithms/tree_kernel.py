@@ -11,33 +11,18 @@ the same as for the largest float32 not above it, which is what is stored. Each 
 the order of the trees, so scores are equal to the bit in any batch.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from detectors.base import DetectorError, Floats, require_arrays
-
-P = ParamSpec("P")
-R = TypeVar("R")
+from detectors.compilation import compiled
 
 LARGEST = 1e38  # scikit-learn's trees are float32; a column's range must fit, too
 BLOCK = 512  # rows per block: a tree stays in the cache for all of them
-
-
-def compiled(function: Callable[P, R]) -> Callable[P, R]:
-    """
-    Compile with numba, with the machine code cached on disk if a folder is writable.
-
-    A read-only installation for a user without a home directory has none, and compiles in every process instead.
-    """
-    try:
-        return cast(Callable[P, R], numba.njit(cache=True, nogil=True)(function))
-    except RuntimeError:  # numba: "cannot cache function …: no locator available"
-        return cast(Callable[P, R], numba.njit(nogil=True)(function))
 
 
 @dataclass(frozen=True)

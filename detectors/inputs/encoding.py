@@ -7,19 +7,22 @@ median that imputes a missing value. Rows are encoded independently of each othe
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Self
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from detectors.base import Bools, DetectorError, Floats, as_weights, require_arrays
 
+Places = NDArray[np.intp]
 # Prior strength: every history is mixed with this many transactions at the base rate, so that an entity with one known
 # fraud in two payments does not look worse than one with twenty in fifty.
 HISTORY_STRENGTH = 5.0
 # Categories have few values and many rows, and their rates include the training rows themselves. The prior is strong, so that
 # a rare value does not leak a training row's own label.
 CATEGORY_STRENGTH = 100.0
+CHUNK = 65_536  # rows that are encoded at once, which bounds the copies
 MISSING = -1.0  # the hash of a missing category; hashes of texts are 0 or more
 
 
@@ -155,23 +158,31 @@ class Encoder:
         """Features of each row, (n, n_features), C-contiguous, all finite."""
         rows = _rows(self.plan, raw)
         features = np.empty((len(rows), len(self.names)))
-        at = len(self.plan.passthrough)
-        for place, (_, column) in enumerate(self.plan.passthrough):
-            values = rows[:, column]
-            features[:, place] = np.where(np.isfinite(values), values, self.medians[place])
-        for place, (_, frauds, total) in enumerate(self.plan.rates, start=at):
-            features[:, place] = self._rate(rows[:, frauds], rows[:, total])
-        at += len(self.plan.rates)
+        for start in range(0, len(rows), CHUNK):
+            self._encode_chunk(rows[start : start + CHUNK], features[start : start + CHUNK])
+        return features
+
+    def _encode_chunk(self, rows: Floats, features: Floats) -> None:
+        numbers, frauds, totals = self._places
+        at = len(numbers)
+        values = rows[:, numbers]
+        features[:, :at] = np.where(np.isfinite(values), values, self.medians)
+        k = HISTORY_STRENGTH
+        counts = np.nan_to_num(rows[:, frauds]), np.nan_to_num(rows[:, totals])
+        features[:, at : at + len(frauds)] = (counts[0] + k * self.base_rate) / (counts[1] + k)
+        at += len(frauds)
         for place, (_, column) in enumerate(self.plan.categories):
             features[:, at + 2 * place], features[:, at + 2 * place + 1] = self._encode(
                 rows[:, column], self.categories[place]
             )
-        return features
 
-    def _rate(self, frauds: Floats, total: Floats) -> Floats:
-        k = HISTORY_STRENGTH
-        rates: Floats = (np.nan_to_num(frauds) + k * self.base_rate) / (np.nan_to_num(total) + k)
-        return rates
+    @cached_property
+    def _places(self) -> tuple[Places, Places, Places]:
+        """The raw columns of numbers, and of the positives and totals of rates."""
+        numbers = [column for _, column in self.plan.passthrough]
+        rates = [(frauds, total) for _, frauds, total in self.plan.rates]
+        frauds, totals = (np.array([rate[side] for rate in rates], dtype=np.intp) for side in (0, 1))
+        return np.array(numbers, dtype=np.intp), frauds, totals
 
     def _encode(self, column: Floats, category: CategoryRates) -> tuple[Floats, Floats]:
         hashes = _hashes(column)

@@ -12,8 +12,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from detectors.base import DetectorError, Floats, as_weights, require_arrays
+from detectors.compilation import compiled
 
 KNOTS = 1024  # quantiles stored between the tails
+LOWEST, HIGHEST = float(np.nextafter(0.0, 1.0)), float(np.nextafter(1.0, 0.0))
 TAIL = 256  # distinct scores stored individually at either end, where thresholds lie
 
 
@@ -73,21 +75,35 @@ class RankScale:
 
     def transform(self, scores: ArrayLike) -> Floats:
         """Rank of each score, elementwise, in (0, 1)."""
-        knots, ranks, spread = self.scores, self.ranks, self.spread
         values = np.asarray(scores, dtype=np.float64)
-        above = np.clip(np.searchsorted(knots, values, side="right"), 1, max(len(knots) - 1, 1))
-        inside = self._between(values, above) if len(knots) > 1 else np.full(values.shape, ranks[0])
-        with np.errstate(over="ignore"):  # an infinite distance maps to the end of the scale
-            far_below = ranks[0] / (1.0 + np.maximum(knots[0] - values, 0.0) / spread)
-            far_above = 1.0 - (1.0 - ranks[-1]) / (1.0 + np.maximum(values - knots[-1], 0.0) / spread)
-        rank = np.where(values < knots[0], far_below, np.where(values > knots[-1], far_above, inside))
-        return np.clip(rank, np.nextafter(0.0, 1.0), np.nextafter(1.0, 0.0))
+        flat = np.ascontiguousarray(values).ravel()
+        return _ranks_of(flat, self.scores, self.ranks, self.spread).reshape(values.shape)
 
-    def _between(self, values: Floats, above: NDArray[np.intp]) -> Floats:
-        knots, ranks = self.scores, self.ranks
-        low, high = knots[above - 1], knots[above]
-        share = (np.clip(values, low, high) - low) / (high - low)
-        return ranks[above - 1] + share * (ranks[above] - ranks[above - 1])
+
+@compiled
+def _ranks_of(values: Floats, knots: Floats, ranks: Floats, spread: float) -> Floats:
+    out = np.empty(len(values))
+    last = len(knots) - 1
+    for place, value in enumerate(values):
+        if np.isnan(value):
+            rank = value
+        elif value < knots[0]:
+            rank = ranks[0] / (1.0 + (knots[0] - value) / spread)
+        elif value > knots[last]:
+            rank = 1.0 - (1.0 - ranks[last]) / (1.0 + (value - knots[last]) / spread)
+        elif last == 0:
+            rank = ranks[0]
+        else:
+            above = min(max(np.searchsorted(knots, value, side="right"), 1), last)
+            low, high = knots[above - 1], knots[above]
+            share = (value - low) / (high - low)
+            rank = ranks[above - 1] + share * (ranks[above] - ranks[above - 1])
+        if rank < LOWEST:
+            rank = LOWEST
+        elif rank > HIGHEST:
+            rank = HIGHEST
+        out[place] = rank
+    return out
 
 
 def surprisal(rank: Floats) -> Floats:

@@ -294,7 +294,7 @@ class AutoDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
         X = parts.encoder.transform(raw)
         if self.weight_ is not None:
             sides = parts.sides(X)
-            return Ranks(sides.outlier_rank, _logit(blend_surprisal(self.weight_.value, *sides.mixed)))
+            return Ranks(sides.team.rank, _logit(blend_surprisal(self.weight_.value, *sides.mixed)))
         outlier = parts.outliers.rank(X)
         if parts.boosting is None:
             return Ranks(outlier, logit(outlier))
@@ -310,14 +310,18 @@ class AutoDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
         For the blend, each detector's contributions are normalised to a sum of one and weighted by that detector's share in
         the score of the row.
         """
-        parts, raw = self._fitted(), self._features(X)
-        X = parts.encoder.transform(raw)
+        return self.explain_encoded(self.encode(self._features(X)), channel)
+
+    def explain_encoded(self, X: Floats, channel: str | None = None) -> Floats:
+        """The same of rows of features, from `encode`."""
+        parts = self._fitted()
         if (channel or self.strategy_) in ("outlier", NOVELTY) or parts.boosting is None:
             return parts.outliers.explain(X)
         if parts.families is None or parts.forest is None or self.weight_ is None:
             return parts.boosting.classifier.explain(X)
-        share = classifier_share(self.weight_.value, *parts.sides(X).mixed)[:, None]
-        families = parts.families.explain(parts.outliers, X)
+        sides = parts.sides(X)
+        share = classifier_share(self.weight_.value, *sides.mixed)[:, None]
+        families = parts.families.explain(parts.outliers, sides.team, X)
         classifiers = [_normalised(each.classifier.explain(X)) for each in (parts.boosting, parts.forest)]
         return (1.0 - share) * _normalised(families) + share / 2 * sum(classifiers)
 

@@ -412,8 +412,9 @@ class _Explanation:
 
     def _reasons(self) -> dict[str, str]:
         """The sentence of each rule that can stand behind the proposal."""
-        frauds, blend = describe_frauds(self.prevalence), f"{self.bounds.min_positives_blend:g}"
-        classifier = f"{self.bounds.min_positives_classifier:g}"
+        frauds, bounds, settings = describe_frauds(self.prevalence), self.bounds, self.settings
+        blend = _bound_text(bounds.min_positives_blend, settings.min_positives_blend)
+        classifier = _bound_text(bounds.min_positives_classifier, settings.min_positives_classifier)
         are = "is" if math.floor(self.prevalence.effective) == 1 else "are"
         beats = f"{STRATEGY_NAMES[self.proposed]} beats {STRATEGY_NAMES[self.prior]}"
         return {
@@ -447,20 +448,19 @@ class _Explanation:
         )
 
     def _hysteresis(self) -> str:
-        """Which bound is too high to start the strategy but low enough to keep it."""
+        """Which bound keeps the strategy in force, and that the one to begin is higher; the strategy may have begun by another rule."""
         name, settings = STRATEGY_NAMES[self.proposed], self.settings
-        start = (
+        begin = (
             settings.min_positives_blend if self.proposed == "blend" else settings.min_positives_classifier
         )
-        if self.prevalence.effective < start:
+        if self.prevalence.effective < begin:
             frauds = describe_frauds(self.prevalence)
             are = "is" if math.floor(self.prevalence.effective) == 1 else "are"
-            keep = f"{start * STAY_SHARE:g}"
-            return f"{frauds} {are} too few to start {name} ({start:g}) but enough to keep it ({keep})"
+            return f"{frauds} {are} enough to stay with {name}, which needs {begin:g} to begin and {begin * STAY_SHARE:g} to stay"
         upper, low, high = map(
             percent, (self.prevalence.upper, settings.prevalence_gate_low, settings.prevalence_gate_high)
         )
-        return f"the upper bound of {upper} is too low to start {name} ({high}) but high enough to keep it ({low})"
+        return f"the upper bound of {upper} is enough to stay with {name}, which needs {high} to begin and {low} to stay"
 
     def _next(self) -> str:
         """What makes the next evaluation propose another strategy than the chosen one."""
@@ -486,6 +486,11 @@ class _Explanation:
     def _missing_frauds(self, bound: float) -> str:
         missing = math.ceil(bound - self.prevalence.effective)
         return f"{missing:,} more independent mature fraud case{'' if missing == 1 else 's'}"
+
+
+def _bound_text(bound: float, begin: float) -> str:
+    """A bound on frauds; the one to stay is lower than the one to begin."""
+    return f"{bound:g}" if bound == begin else f"{bound:g} to stay"
 
 
 def _fraud_bounds(settings: StrategySettings, in_force: Strategy | None) -> tuple[float, float]:

@@ -60,18 +60,18 @@ class RankedFamilies:
         """−ln of the share of genuine training rows above each row's score, (n,), given what the team says of the rows."""
         return surprisal(self.scale.transform(self.regression.score(scores, self.features.view(X))))
 
-    def explain(self, outliers: OutlierTeam, X: Floats) -> Floats:
-        """Contribution of each feature to the logit, less the intercept, (n, n_features)."""
-        contributions = outliers.divided(X, self.regression.of_families(outliers.score(X)))
+    def explain(self, outliers: OutlierTeam, scores: TeamScores, X: Floats) -> Floats:
+        """Contribution of each feature to the logit, less the intercept, (n, n_features), given what the team says of the rows."""
+        contributions = outliers.divided(X, self.regression.of_families(scores))
         contributions[:, list(self.features.columns)] += self.regression.of_features(self.features.view(X))
         return contributions
 
 
 @dataclass(frozen=True)
 class BlendSides:
-    """What the sides of a blend say of n rows, (n,) each: surprisals, and the rank by outlier detection alone."""
+    """What the sides of a blend say of n rows: the scores of its team of outlier detectors, and surprisals, (n,) each."""
 
-    outlier_rank: Floats
+    team: TeamScores
     families: Floats
     boosting: Floats
     forest: Floats
@@ -142,9 +142,7 @@ class Components:
         boosting = require_fitted(self.boosting, "the boosting of a blend")
         forest = require_fitted(self.forest, "the random forest of a blend")
         scores = self.outliers.score(X)
-        return BlendSides(
-            scores.rank, families.surprisal(scores, X), boosting.surprisal(X), forest.surprisal(X)
-        )
+        return BlendSides(scores, families.surprisal(scores, X), boosting.surprisal(X), forest.surprisal(X))
 
 
 def _scale_of_genuine(scores: Floats, sample: Sample) -> RankScale:

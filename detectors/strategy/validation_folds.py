@@ -12,7 +12,6 @@ import numpy as np
 
 from detectors.algorithms.pyod_support import thin_genuine
 from detectors.base import Floats, Ints
-from detectors.inputs.ranks import surprisal
 from detectors.inputs.sample import Layout, Sample
 from detectors.strategy.components import Components
 from detectors.strategy.outlier_team import FitSettings
@@ -104,7 +103,7 @@ def _score_rows(parts: Components, validation: Sample, n_training_frauds: int) -
         amount=validation.amount,
         time=validation.times,
         entity=validation.entities,
-        outlier=surprisal(sides.outlier_rank),
+        outlier=sides.team.surprisal,
         families=sides.families,
         boosting=sides.boosting,
         forest=sides.forest,

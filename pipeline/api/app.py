@@ -29,6 +29,7 @@ from pipeline.api.routes import API, ROUTES, Needed
 from pipeline.api.runs import jobs as job_routes
 from pipeline.api.runs import runs, undo
 from pipeline.config.config import Config
+from pipeline.services.monitoring.reports import NewestReport
 from pipeline.services.runs.jobs import Jobs
 from pipeline.services.scorer import ArrivalScorer, open_scorer
 from pipeline.services.session import Session, open_session
@@ -38,8 +39,9 @@ from pipeline.services.users.provider import Provider
 
 LOCK_WAIT_MS = 2_000  # a person waits; whoever loads may wait as long as an ingest does
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+# Routes are looked for in this order: scores come first, since somebody waits while a payment is scored.
 NOUNS = (
-    flags, missed, verdicts, labels, notes, claims, mutes, rules, transactions, score, entities, feeds, export, models, choices, comparisons,
+    score, flags, missed, verdicts, labels, notes, claims, mutes, rules, transactions, entities, feeds, export, models, choices, comparisons,
     policies, drift, quality, rates, messages, runs, job_routes, undo, audit, session_routes, approvals, users, tokens, persons, document,
 )  # fmt: skip
 
@@ -73,8 +75,8 @@ def open_app(config: Config, pages: Pages | None = None) -> Iterator[FastAPI]:
         The database cannot be used.
     """
     with (
-        open_session(config, "serve", lock_wait_ms=LOCK_WAIT_MS, pooled=True) as session,
-        open_session(config, "serve", pooled=True) as loading,
+        open_session(config, "serve", lock_wait_ms=LOCK_WAIT_MS) as session,
+        open_session(config, "serve") as loading,
         closing(ActivityRecorder(loading)) as activity,
         open_scorer(session) as scorer,
         closing(Jobs(session)) as jobs,
@@ -134,6 +136,7 @@ def create_app(
         Provider(config) if config.oidc.issuer else None,
         scorer,
         jobs,
+        NewestReport(),
     )
     add_handlers(app)
     router = APIRouter(prefix=API)

@@ -9,6 +9,7 @@ from fastapi import Depends, Request
 from pipeline.api.cursors import Cursors
 from pipeline.api.request_limits import RequestLimits
 from pipeline.config.config import Config
+from pipeline.services.monitoring.reports import NewestReport
 from pipeline.services.person import EntityValue
 from pipeline.services.review.flags import FlagReason
 from pipeline.services.runs.jobs import Jobs
@@ -46,6 +47,7 @@ class AppState:
     provider: Provider | None
     scorer: ArrivalScorer
     jobs: Jobs
+    report: NewestReport
 
 
 @dataclass(frozen=True)

@@ -164,6 +164,7 @@ PROBLEMS: dict[str, ProblemCode] = {
         refused=("The database refused", NOTHING_WRITTEN + "`detail` says why."),
         seen_another=("Somebody has answered since", NOTHING_WRITTEN + "`current` says who answered what; look at it, then send its `version` as `if_seen`."),
         answered=("Somebody has answered", "Undo the verdict first."),
+        claimed=("Somebody else works on the flag", "`by` says who, and `until` how long at most; take another one, or talk to them."),
         overrules=("Another source reported fraud", "Add a note that says why the payment is genuine all the same."),
         approval_decided=("It was decided already", LISTS),
         approval_expired=("The request for an approval has ended", "Ask again."),

@@ -149,8 +149,7 @@ def add_handlers(app: FastAPI) -> None:
 
     def invalid(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)
-        found = [(_pointer(each, error.body), _detail(each)) for each in error.errors()]
-        errors = [{"pointer": pointer, "detail": detail} for pointer, detail in dict.fromkeys(found)]
+        errors = _one_of_each_value(error.errors(), error.body)
         detail = "; ".join(f"{each['pointer']}: {each['detail']}" for each in errors[:3])
         return problem_response("invalid_request", detail, request_id_of(request), errors=errors)
 
@@ -166,6 +165,25 @@ def add_handlers(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, by_status)
     for kind in EXPECTED_ERRORS:
         app.add_exception_handler(kind, expected)
+
+
+def _one_of_each_value(errors: Sequence[Mapping[str, Any]], body: Any) -> list[dict[str, str]]:
+    """
+    One error for each value that is wrong.
+
+    Where several types are allowed pydantic says of each why it is not that one. If the value is of one of them and only out of
+    bounds, the others do not matter.
+    """
+    by_pointer: dict[str, list[Mapping[str, Any]]] = {}
+    for each in errors:
+        by_pointer.setdefault(_pointer(each, body), []).append(each)
+    found = []
+    for pointer, mine in by_pointer.items():
+        of_type = [each for each in mine if not each["type"].endswith(("_type", "_parsing"))]
+        first, *more = dict.fromkeys(_detail(each) for each in of_type or mine)
+        detail = " or ".join([first, *(each.removeprefix("Input should be ") for each in more)])
+        found.append({"pointer": pointer, "detail": detail})
+    return found
 
 
 def _pointer(error: Mapping[str, Any], body: Any) -> str:

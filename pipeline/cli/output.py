@@ -17,6 +17,7 @@ from typing import Any, TextIO
 import click
 
 from pipeline.errors import InputError
+from pipeline.number_text import score_text
 from pipeline.sanitize import for_csv, for_terminal
 from pipeline.services.records import Amount
 
@@ -135,6 +136,11 @@ def write_rows(
         with output.open("w", encoding="utf-8", newline="") as file:
             _write_text(rows, columns, output_format, file, empty_message)
         click.echo(f"written to {output}", err=True)
+
+
+def shown_score(score: float | None, output_format: str) -> str | float | None:
+    """A score for people in a table, as it is stored in every other format."""
+    return score if score is None or output_format != "table" else score_text(score)
 
 
 def _write_text(

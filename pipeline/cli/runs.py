@@ -162,10 +162,12 @@ def score(context: CliContext, file: Any, store: bool, output_format: str, outpu
 
 def _write_scores(answer: "ScoreAnswer", output_format: str, output: Path | None) -> None:
     """A line for each payment, with the strongest reason."""
-    from pipeline.cli.output import write_rows
+    from pipeline.cli.output import shown_score, write_rows
 
     rows = (
-        vars(payment) | {"first_reason": payment.error or next((r.text for r in payment.reasons), None)}
+        vars(payment)
+        | {"score": shown_score(payment.score, output_format)}
+        | {"first_reason": payment.error or next((r.text for r in payment.reasons), None)}
         for payment in answer.payments
     )
     write_rows(rows, SCORE_COLUMNS, output_format, output, "no payment")

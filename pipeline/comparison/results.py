@@ -3,9 +3,13 @@
 from math import isnan
 from typing import Any
 
+import numpy as np
+
 from detectors.imbalance.results import Comparison, FoldSummary, estimates
 from storage.database.column_types import as_datetime
 from storage.models.comparisons import TechniqueMetric
+
+CURVE_POINTS = 200  # of a stored curve; more are not visible
 
 
 def metric_rows(comparison: Comparison) -> list[TechniqueMetric]:
@@ -17,6 +21,20 @@ def metric_rows(comparison: Comparison) -> list[TechniqueMetric]:
         for place, result in enumerate(comparison.results)
         for name, estimate in estimates(result).items()
     ]
+
+
+def curve_rows(comparison: Comparison) -> dict[str, dict[str, list[float]]]:
+    """By technique recall and precision as the threshold falls, at `CURVE_POINTS` places or fewer."""
+    rows = {}
+    for result in comparison.results:
+        if result.curve is not None:
+            recall, precision = result.curve
+            places = np.unique(np.linspace(0, len(recall) - 1, CURVE_POINTS).round().astype(np.int64))
+            rows[result.technique] = {
+                "recall": [round(float(each), 4) for each in recall[places]],
+                "precision": [round(float(each), 4) for each in precision[places]],
+            }
+    return rows
 
 
 def _defined(value: float) -> float | None:

@@ -96,6 +96,8 @@ class KnownFraudCounts:
 
     def of_entity(self, name: str, column: Coded) -> KnownFrauds:
         """What the transactions know of the frauds of an entity; `column` holds theirs, (q,)."""
+        if not len(self._position):
+            return KnownFrauds(np.zeros_like(self._time), np.full_like(self._time, self._span))
         count = np.zeros(len(self._time), dtype=np.int64)
         last = np.full(len(self._time), NEVER)
         of_fraud = self._frauds.payments.columns[name]

@@ -50,6 +50,9 @@ class LabelEvents:
         return LabelEvents(self.position[first:last] - start, self.at[first:last], self.status[first:last])
 
 
+NO_EVENTS = LabelEvents(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.int8))
+
+
 def label_events(
     transactions: Transactions, labels: Labels, precedence: Sequence[str], position: Ints | None = None
 ) -> LabelEvents:
@@ -70,6 +73,8 @@ def label_events(
     if position is None:
         position = transaction_positions(transactions, labels)
     stored = position >= 0
+    if not stored.any():
+        return NO_EVENTS
     if not stored.all():
         labels, position = labels.take(stored), position[stored]
     preference = _preference(labels, precedence)
@@ -158,6 +163,8 @@ class LabelIntervals:
     @classmethod
     def of(cls, events: LabelEvents, *statuses: int) -> "LabelIntervals":
         """The longest intervals with one of these statuses."""
+        if not len(events.at):
+            return cls(events.position, events.at, events.at)
         among = np.where(np.isin(events.status, statuses), GENUINE, UNKNOWN).astype(np.int8)
         turns = _changes(LabelEvents(events.position, events.at, among))
         following = np.append(turns.position[1:] == turns.position[:-1], False)[: len(turns.at)]
@@ -167,6 +174,8 @@ class LabelIntervals:
 
     def counting_ranges(self, timeline: EventTimeline, shift: int, window: int) -> "CountingRange":
         """Positions of later rows t that count an interval over (t − shift − window, t − shift]."""
+        if not len(self.position):
+            return CountingRange(self.position, self.position, self.position)
         time = timeline.event_time
         happened = time[self.position]
         since = np.searchsorted(time, np.maximum(self.start, happened + shift))
@@ -185,6 +194,8 @@ class CountingRange:
 
     def counts(self, index: EntityIndex) -> Counts:
         """How many ranges cover each query row of the index, of visible rows of its entity, (k,)."""
+        if not len(self.position):
+            return np.zeros(len(index.query_places), dtype=np.int32)
         codes = index.codes[self.position]
         nonempty = (codes >= 0) & (self.start < self.end)
         starts = index.key(codes[nonempty], self.start[nonempty])
@@ -346,6 +357,8 @@ def _changes(events: LabelEvents) -> LabelEvents:
 
 def _until_silence(ranges: CountingRange, state: LabelState) -> CountingRange:
     """End each range where silence means genuine: from there the row is counted among the silent ones."""
+    if not len(ranges.position):
+        return ranges
     end = np.minimum(ranges.end, _silent_from(ranges, state))
     return CountingRange(ranges.position, ranges.start, np.maximum(ranges.start, end))
 

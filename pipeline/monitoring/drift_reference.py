@@ -21,6 +21,7 @@ from pipeline import hash_sampling
 from pipeline.config.config import Config
 from pipeline.config.costs import at_risk
 from pipeline.features.catalogue import FeatureCatalogue
+from pipeline.features.columns import HOLIDAY_COLUMNS, PAYMENT_COLUMNS
 from pipeline.features.history import Floats, History, load, raw_matrix
 from pipeline.features.seasons import on_holiday, season_of
 from pipeline.monitoring.drift_levels import level_histories
@@ -183,6 +184,17 @@ def never_alarming(features: FeatureCatalogue, config: Config) -> dict[str, str]
         for feature in features.features
         if not feature.label_free or (feature.period is not None and window < feature.period)
     }
+
+
+def calendar_features(config: Config) -> tuple[str, ...]:
+    """
+    Features of the calendar, if a window is shorter than a week: a Sunday differs in them from weeks by nature.
+
+    Lists of drift have them last, unless they raise an alarm: alarms are calibrated on single windows of the reference, so that a Sunday alone
+    raises none.
+    """
+    columns = (*PAYMENT_COLUMNS, *HOLIDAY_COLUMNS) if config.schedule.window < WEEK else ()
+    return tuple(column.name for column in columns if column.period is not None)
 
 
 def classifier_columns(model: Model, features: FeatureCatalogue) -> list[int]:

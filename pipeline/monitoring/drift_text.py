@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from detectors.drift.metrics import SCALES
 from pipeline.monitoring.drift_levels import VOLUME
 from pipeline.number_text import counted
 
@@ -53,15 +54,19 @@ def sentences(rows: Sequence[Row]) -> Iterator[str]:
     yield from (f"  not compared: {why}" for why in _not_compared(newest))
 
 
-def metric_text(row: Row) -> str:
-    """One metric with its value, its alarm threshold and its effect size."""
+def change_text(row: Row) -> str:
+    """One metric with its value and its alarm threshold."""
     text, threshold = METRIC_TEXTS[row["metric"]], row["threshold"]
     side = "under" if _is_below(row) else "over"
     bound = "" if threshold is None else f" (alarm {side} {_number(text, threshold)})"
-    value = VALUE.sub(_number(text, row["value"]), text)
+    return f"{VALUE.sub(_number(text, row['value']), text)}{bound}"
+
+
+def metric_text(row: Row) -> str:
+    """One metric with its feature, its value, its alarm threshold and its effect size."""
     effect = "" if row["effect"] is None else f", effect {row['effect']:.3f}"
     used = ", ".join((row["detail"] or {}).get("used", {}))
-    return f"{row['feature']}: {value}{bound}{effect}" + (f"; by {used}" if used else "")
+    return f"{row['feature']}: {change_text(row)}{effect}" + (f"; by {used}" if used else "")
 
 
 def remedy(row: Row) -> str:
@@ -98,7 +103,11 @@ def _not_compared(newest: Sequence[Row]) -> list[str]:
 
 
 def _is_below(row: Row) -> bool:
-    return bool(row["alarm"] and row["value"] < row["threshold"])
+    """Whether the threshold is a lower bound: the one on the side of the value is stored, and what is no alarm is within it."""
+    value, threshold = row["value"], row["threshold"]
+    if value is None or threshold is None or SCALES[row["metric"]].alarms != "both":
+        return False
+    return bool(value < threshold if row["alarm"] else value > threshold)
 
 
 def _number(text: str, value: float | None) -> str:

@@ -10,7 +10,7 @@ from pipeline.config.config import Config
 from pipeline.monitoring.drift_text import metric_text, remedy
 from pipeline.monitoring.quality_text import format_value
 from pipeline.notifications.burst import Burst, find_burst
-from pipeline.number_text import exact, money, number
+from pipeline.number_text import exact, money, number, score_text
 from pipeline.sanitize import for_message as safe
 from pipeline.sanitize import id_for_message, value_for_message
 from pipeline.schedule.planning import day
@@ -104,7 +104,7 @@ def _flag_lines(row: Row, currency: str) -> Iterator[str]:
     amount, loss = money(row["amount_base"], currency), row["expected_loss"]
     most = "" if row["fraud_probability"] is not None else "at most "
     expected = "" if loss is None else f"  expected loss {most}{money(round(loss, 2), currency)}"
-    yield f"{id_for_message(row['transaction_id'])}  {row['event_time']:%Y-%m-%d %H:%M} UTC  {amount}  {row['channel']}  score {row['score']:.4f}{expected}"
+    yield f"{id_for_message(row['transaction_id'])}  {row['event_time']:%Y-%m-%d %H:%M} UTC  {amount}  {row['channel']}  score {score_text(row['score'])}{expected}"
     for reason in row["reasons"][:3]:
         yield f"    {_reason_text(reason)}"
 

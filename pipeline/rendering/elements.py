@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 VegaSpec = dict[str, Any]
@@ -18,8 +19,8 @@ class Chart:
         Its name for `--chart` and its anchor in the page.
     alt
         What the chart shows, as text for screen readers.
-    spec
-        Vega-Lite with colours as CSS variables of the page (`charts.with_colours` replaces them).
+    draw
+        Makes `spec`; not called where only the texts are shown.
     note
         How to read the chart, as text beneath its title.
     options
@@ -31,10 +32,15 @@ class Chart:
     name: str
     title: str
     alt: str
-    spec: VegaSpec
+    draw: Callable[[], VegaSpec]
     note: str = ""
     options: Sequence[str] = ()
     drives: str = ""
+
+    @cached_property
+    def spec(self) -> VegaSpec:
+        """Vega-Lite with colours as CSS variables of the page (`charts.with_colours` replaces them)."""
+        return self.draw()
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,8 @@ from markupsafe import Markup
 
 from pipeline.rendering import charts
 from pipeline.rendering.elements import Chart, ReportPage, ReportSection, Table, VegaSpec
+from pipeline.rendering.page_links import with_page_links
+from storage.database.column_types import as_datetime
 
 SHORT_MAX = 34  # characters of a cell that stays on one line; a longer cell gets a minimum width
 
@@ -35,10 +37,11 @@ def render(page: ReportPage) -> str:
     )
 
 
-def render_section(section: ReportSection) -> str:
-    """A section as a part of a page of the console, whose charts are pictures that the page loads."""
+def render_section(section: ReportSection, as_of: int) -> str:
+    """A section as a part of a page of the console, whose charts are pictures that the page loads; `as_of` in µs."""
     drawings = [chart() for chart in section.charts]
-    return _environment().get_template("section.html").render(section=section, charts=drawings)
+    template = _environment().get_template("section.html")
+    return template.render(section=section, charts=drawings, as_of=as_datetime(as_of))
 
 
 def _environment() -> Environment:
@@ -50,7 +53,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.policies["json.dumps_kwargs"] = {"sort_keys": True, "separators": (",", ":")}
-    environment.globals.update(vega=_vega, cell_class=_cell_class)
+    environment.globals.update(vega=_vega, cell_class=_cell_class, linked=with_page_links)
     return environment
 
 

@@ -8,16 +8,23 @@ from typing import Any
 import numpy as np
 
 from pipeline.config.config import Config
+from pipeline.monitoring.drift_reference import calendar_features
+from pipeline.monitoring.fraud_rates import RateMonths, monthly_rates
 from pipeline.rendering.text import instant_text, iso_instant
+from pipeline.schedule import grid
 from storage.database.column_types import as_datetime
 from storage.database.database import Store
 from storage.frames import DAY
 from storage.ingest import history
+from storage.models import comparisons
+from storage.models.comparisons import StoredComparison
 from storage.queries import report_counts
 from storage.queries.choices import choice_page
 from storage.queries.report_counts import CaseCounts, Row, Scope
 
 CHOICES_MAX = 1000
+MONTHS = 12  # whose rates are shown
+DRIFT_FEATURES_MAX = 20  # rows of the heat map
 BARS_MAX = 40  # of a chart over time; longer spans have a bar per week, then per four weeks
 
 
@@ -57,6 +64,54 @@ class ReportData:
     def probability_bins(self) -> list[Row]:
         """Probabilities by strategy and bin."""
         return report_counts.probability_bins(self.store, self.scope)
+
+    @cached_property
+    def months(self) -> RateMonths:
+        """Rates of fraud and disputes of the months up to the end of the span."""
+        zone, scope = self.config.schedule.timezone, self.scope
+        start = grid.following_month(zone, grid.month_floor(zone, scope.end - 1), 1 - MONTHS)
+        return monthly_rates(self.store, self.config, scope.as_of, start, scope.end)
+
+    @cached_property
+    def ledger_days(self) -> list[Row]:
+        """Steps of the ledger by kind, status and day."""
+        return report_counts.ledger_days(self.store, self.scope)
+
+    @cached_property
+    def queue_days(self) -> list[Row]:
+        """Flags by channel, status and day."""
+        return report_counts.queue_days(self.store, self.scope)
+
+    @cached_property
+    def quality_windows(self) -> list[Row]:
+        """Quality metrics of all models and channels together."""
+        return report_counts.quality_windows(self.store, self.scope)
+
+    @cached_property
+    def newest_alarms(self) -> list[str]:
+        """Features with an alarm in the newest measured window."""
+        return report_counts.newest_alarms(self.store, self.scope)
+
+    @cached_property
+    def drift_features(self) -> list[Row]:
+        """Features with their alarms and largest effect, most alarms first."""
+        return report_counts.drift_features(self.store, self.scope, calendar_features(self.config))
+
+    @property
+    def top_drift_features(self) -> list[Row]:
+        """The first of them that have an effect."""
+        return [row for row in self.drift_features[:DRIFT_FEATURES_MAX] if row["effect"] is not None]
+
+    @cached_property
+    def drift_windows(self) -> list[Row]:
+        """Every drift metric of the first features."""
+        names = [row["feature"] for row in self.top_drift_features]
+        return report_counts.drift_windows(self.store, self.scope, names)
+
+    @cached_property
+    def comparison(self) -> StoredComparison | None:
+        """The newest comparison of techniques."""
+        return comparisons.newest(self.store, self.scope.as_of)
 
     @cached_property
     def choices(self) -> list[Row]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from pipeline.number_text import number
+from pipeline.number_text import number, percent
 from pipeline.sanitize import for_page
 from storage.database.column_types import as_datetime
 from storage.queries.runs import GapRemedy
@@ -33,10 +33,7 @@ def safe_text(value: object) -> str:
 
 def share(part: float, whole: float) -> str:
     """A share in percent; – if the whole is 0."""
-    if not whole:
-        return "–"
-    percent = 100 * part / whole
-    return f"{percent:.0f} %" if percent >= 10 or percent == 0 else f"{number(percent, 2)} %"
+    return percent(part / whole) if whole else "–"
 
 
 def thresholds_text(thresholds: Mapping[str, float | None]) -> str:

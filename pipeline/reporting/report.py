@@ -9,6 +9,7 @@ from pipeline.rendering.report_data import ReportData
 from pipeline.reporting.sections import (
     attention,
     choices,
+    comparison,
     curves,
     drift,
     entities,
@@ -30,6 +31,7 @@ SECTIONS: Sections = {
     "attention": attention.section,
     "choices": choices.section,
     "curves": curves.section,
+    "comparison": comparison.section,
     "scores": scores.section,
     "quality": quality.section,
     "drift": drift.section,
@@ -47,6 +49,7 @@ CHARTS: Mapping[str, tuple[str, str]] = {
     "choice": ("choices", "prevalence with its interval, and the strategy chosen"),
     "precision-recall": ("curves", "precision and recall at every threshold, and the operating point"),
     "cost": ("curves", "cost per day by flags per day, and the operating point"),
+    "comparison": ("comparison", "precision and recall of the techniques of the newest comparison"),
     "scores": ("scores", "distribution of scores, fraud and all others"),
     "calibration": ("scores", "predicted probability against observed fraud"),
     "quality": ("quality", "realised and estimated quality over time (--show: the metric)"),

@@ -20,6 +20,7 @@ from pipeline.config.config import Config
 from pipeline.features import history as feature_history
 from pipeline.features import warm_history
 from pipeline.features.warm_history import WarmHistory
+from pipeline.ingest.currencies.rate_sources import RatesReader
 from pipeline.runs.window_scores import (
     ModelBatch,
     batches_by_model,
@@ -77,6 +78,55 @@ class _Waiting:
     errors: list[BaseException]
 
 
+@dataclass(frozen=True)
+class Look:
+    """
+    What a snapshot of the database knows of payments that arrive.
+
+    Attributes
+    ----------
+    through
+        When the newest of the ingested payments happened, µs, not counting those that were scored on arrival; None without one.
+    """
+
+    _store: Store
+    _config: Config
+    _snapshot: EntitySnapshot
+    _reader: HistoryReader
+    _models: ModelCache
+    _warm: WarmHistory
+    through: int | None
+
+    def has_model(self, chunk: TransactionChunk) -> Bools:
+        """Which payments a model is in force for, (n,)."""
+        return self._models.model_ids(chunk.event_time) >= 0
+
+    def stored(self, chunk: TransactionChunk) -> set[str]:
+        """Which of the payments' ids are stored and visible."""
+        return self._snapshot.visible(chunk.transaction_id.tolist())
+
+    def score(self, chunk: TransactionChunk, at: int) -> dict[str, PaymentScore]:
+        """
+        Score payments that are not stored, as if they had arrived at an instant (µs); by id.
+
+        Those without a model are left out.
+        """
+        reader = self._reader
+        if len(chunk) <= warm_history.PAYMENTS_MAX:
+            history = self._warm.of(self._snapshot, chunk, at)
+        else:
+            history = feature_history.load_arriving(self._store, self._config, reader.lookback, chunk, at)
+        times = chunk.event_time
+        rows = history.positions(chunk.transaction_id, int(times.min()), int(times.max()) + 1)
+        batches = batches_by_model(self._config, history, rows, self._models, reader.rules)
+        return {
+            score.transaction_id: score
+            for batch, _ in batches
+            if batch is not None
+            for score in _payment_scores(self._config, batch, reader)
+        }
+
+
 class ArrivalScorer:
     """Scores payments of policy live and keeps their models in memory; several threads may use it."""
 
@@ -90,44 +140,19 @@ class ArrivalScorer:
         self._reader: HistoryReader | None = None
         self._ingested: tuple[int, int] | None = None
         self._through: int | None = None
+        self.rates = RatesReader(store, config)
         self._scoring = threading.Lock()
         self._queueing = threading.Lock()
         self._waiting: list[_Waiting] = []
         self._batch: tuple[int, int] | None = None  # the day it is of, and its id
         self.summary = RunSummary()
 
-    def history_through(self) -> int | None:
-        """When the newest of the ingested payments happened, µs, not counting those that were scored on arrival; None without one."""
-        with self._scoring, entity_snapshot(self._store) as snapshot:
-            self._refreshed(snapshot)
-            return self._through
-
-    def has_model(self, chunk: TransactionChunk) -> Bools:
-        """Which payments a model was in force for when `history_through` was last called, (n,)."""
-        with self._scoring:
-            return self._models.model_ids(chunk.event_time) >= 0
-
-    def score(self, chunk: TransactionChunk, at: int) -> dict[str, PaymentScore]:
-        """
-        Score payments that are not stored, as if they had arrived at an instant (µs); by id.
-
-        Those without a model are left out.
-        """
+    @contextmanager
+    def looking(self) -> Iterator["Look"]:
+        """What is known now, in one snapshot of the database; other callers wait meanwhile."""
         with self._scoring, entity_snapshot(self._store) as snapshot:
             reader = self._refreshed(snapshot)
-            if len(chunk) <= warm_history.PAYMENTS_MAX:
-                history = self._warm.of(snapshot, chunk, at)
-            else:
-                history = feature_history.load_arriving(self._store, self._config, reader.lookback, chunk, at)
-            times = chunk.event_time
-            rows = history.positions(chunk.transaction_id, int(times.min()), int(times.max()) + 1)
-            batches = batches_by_model(self._config, history, rows, self._models, reader.rules)
-            return {
-                score.transaction_id: score
-                for batch, _ in batches
-                if batch is not None
-                for score in _payment_scores(self._config, batch, reader)
-            }
+            yield Look(self._store, self._config, snapshot, reader, self._models, self._warm, self._through)
 
     def _refreshed(self, snapshot: EntitySnapshot) -> HistoryReader:
         """What knows the rules, mutes and promotions that a snapshot has."""

@@ -85,6 +85,7 @@ def backfill(
         _check_span_is_known(run, start, end)
         _repeat_rejected_trainings(run, claimable(run, start, end, with_trainings=model_id is None))
         entries = claimable(run, start, end, with_trainings=model_id is None)
+        entries = ledger.assign(store, entries, run.run_id)
         if workers == 1 and scheduler is None:
             summary = process_entries(run, entries, UnscoredIds(run), model_id, wait=True)
         else:

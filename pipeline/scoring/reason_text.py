@@ -10,10 +10,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.features.catalogue import Feature
-from pipeline.number_text import amount, exact
+from pipeline.number_text import amount, counted, exact, number, percent
+from storage.database.column_types import as_datetime
 from storage.frames import DAY, HOUR, SECOND
 
 NO_VALUE = "NO_VALUE"
+WIDE = 3.0  # a typical factor between amounts, from which on they vary widely
+# From so many standard deviations on.
+DEVIATIONS = ((3.0, "far {side}"), (1.5, "clearly {side}"), (0.5, "a little {side}"), (0.0, "close to"))
 
 
 @dataclass(frozen=True)
@@ -25,20 +29,29 @@ class ReasonFacts:
     usual: float | None  # the entity's usual value, where there is one
     amount: float  # of the transaction, in the base currency
     currency: str
-    absent: str | None = None  # the entity or categorical column in which the transaction has nothing
+    event_time: int = 0  # of the transaction, µs
+    absent: str | None = None  # the column in which the transaction has nothing
+    is_imputed: bool = False  # whether the payment has no such value, and `value` is that of others
     frauds: float = 0.0  # that a rate is made from
     payments: float = 0.0  # among which they are
 
     @property
-    def entity_name(self) -> str:
-        """The entity's name for reviewers: "customer_id" → "customer"."""
-        return _spoken(self.feature.entity or "")
+    def whose(self) -> str:
+        """The entity for reviewers: "customer_id" → "this customer"."""
+        return f"this {_spoken(self.feature.entity or '')}"
 
     @property
     def span(self) -> str:
-        """The feature's window as an adjective: "30-day"."""
+        """The feature's window: "30 days", "24 hours"."""
         window = self.feature.window or 0
-        return f"{window // DAY}-day" if window % DAY == 0 else f"{window // HOUR}-hour"
+        if window % DAY == 0 and window > DAY:
+            return f"{window // DAY} days"
+        return "hour" if window == HOUR else f"{window // HOUR} hours"
+
+    @property
+    def before(self) -> str:
+        """The feature's window before the payment: "in the 30 days before"."""
+        return f"in the {self.span} before"
 
 
 def reason_text(facts: ReasonFacts) -> str:
@@ -67,52 +80,102 @@ def _is_known(value: float | None) -> bool:
 
 
 def _deviation(facts: ReasonFacts) -> str:
-    side = "above" if facts.value >= 0 else "below"
-    usual = f" of {facts.usual:,.2f}" if _is_known(facts.usual) else ""
-    return (
-        f"amount {amount(facts.amount)} is {abs(facts.value):.1f} standard deviations {side} "
-        f"this {facts.entity_name}'s {facts.span} mean{usual}"
-    )
+    """Deviations are of logarithms: an amount may be above most others and still below their mean, which is then not named."""
+    if facts.usual is not None and np.isnan(facts.usual):
+        return _nothing_to_compare(facts)
+    words = next(words for least, words in DEVIATIONS if abs(facts.value) >= least)
+    is_above = facts.value >= 0
+    text = f"amount {amount(facts.amount)} is {words.format(side='above' if is_above else 'below')} what is usual for {facts.whose}"
+    if facts.usual is None or (facts.amount >= facts.usual) != is_above:
+        return text
+    return f"{text}, {facts.usual:,.2f} on average {facts.before}"
+
+
+def _against(facts: ReasonFacts, other: str) -> str:
+    """The amount beside a number, as reviewers would compare the two."""
+    this, usual = f"amount {amount(facts.amount)}", facts.usual or 0.0
+    if usual <= 0 or facts.amount <= 0:
+        return f"{this} beside {other} ({usual:,.2f})"
+    times = facts.amount / usual
+    if times >= 2:
+        return f"{this} is {number(times, 2)} times {other} ({usual:,.2f})"
+    if abs(times - 1) < 0.005:
+        return f"{this} is {other}"
+    return f"{this} is {percent(abs(times - 1))} {'above' if times > 1 else 'below'} {other} ({usual:,.2f})"
+
+
+def _nothing_to_compare(facts: ReasonFacts) -> str:
+    return f"amount {amount(facts.amount)} has no payment of {facts.whose} {facts.before} to compare with"
 
 
 def _ratio(facts: ReasonFacts) -> str:
     if not _is_known(facts.usual):
-        return f"amount {amount(facts.amount)} has no earlier payment of this {facts.entity_name} to compare with"
-    return f"amount {amount(facts.amount)} against this {facts.entity_name}'s {facts.span} mean of {facts.usual:,.2f}"
+        return _nothing_to_compare(facts)
+    return _against(facts, f"{facts.whose}'s average {facts.before}")
 
 
 def _against_field(facts: ReasonFacts) -> str:
-    name = facts.feature.name.removeprefix("amount_against_")
+    name = _spoken(facts.feature.name.removeprefix("amount_against_"))
     if not _is_known(facts.usual):
         return f"amount {amount(facts.amount)} has no {name} to compare with"
-    return f"amount {amount(facts.amount)} against {name} of {facts.usual:,.2f}"
+    return _against(facts, f"the {name}")
+
+
+def _spread(facts: ReasonFacts) -> str:
+    """Amounts are typically within this factor of the middle one: e to the standard deviation of their logarithms."""
+    if facts.is_imputed:
+        return (
+            f"fewer than two payments of {facts.whose} {facts.before}, too few to know how its amounts vary"
+        )
+    factor = float(np.exp(facts.value))
+    if factor < 1.005:
+        return f"{facts.whose}'s amounts were all alike {facts.before}"
+    if factor < 2:
+        return f"{facts.whose}'s amounts vary little: typically by {percent(factor - 1)} {facts.before}"
+    much = " widely" if factor >= WIDE else ""
+    return f"{facts.whose}'s amounts vary{much}: typically by a factor of {number(factor, 2)} {facts.before}"
+
+
+def _usual_amount(facts: ReasonFacts) -> str:
+    if facts.is_imputed:
+        return f"no payment of {facts.whose} {facts.before}"
+    return f"payments of {facts.whose} are {facts.value:,.2f} on average {facts.before}"
 
 
 def _ago(seconds: float) -> str:
     for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
         if seconds >= 2 * size:
             return f"{seconds / size:,.0f} {unit}"
-    return f"{seconds:,.0f} seconds"
+    return counted(round(seconds), "second")
 
 
 def _recent_activity(facts: ReasonFacts) -> str:
     """In words that are true also where there is no earlier payment, or none within what was read of the past."""
     if facts.value >= 2 * 86400:
-        return f"no payment of this {facts.entity_name} in the {_ago(facts.value)} before"
-    return f"{_ago(facts.value)} after this {facts.entity_name}'s last payment"
+        return f"no payment of {facts.whose} in the {_ago(facts.value)} before"
+    if facts.value < 0.5:
+        return f"at the same moment as another payment of {facts.whose}"
+    return f"{_ago(facts.value)} after {facts.whose}'s last payment"
 
 
 def _fraud_history(facts: ReasonFacts) -> str:
-    where = f"({facts.span} window before maturity)"
+    """Of payments that are old enough for labels: those of a window that ends when labels are mature."""
     if not facts.payments > 0:
-        return f"no matured payment of this {facts.entity_name} says how often it is fraud {where}"
-    return f"{facts.frauds:,.0f} of {facts.payments:,.0f} matured payments of this {facts.entity_name} were fraud {where}"
+        return f"no payment of {facts.whose} in the newest {facts.span} with a known outcome"
+    were = "was" if round(facts.frauds) == 1 else "were"
+    payments = counted(round(facts.payments), "payment")
+    return f"{facts.frauds:,.0f} of {payments} of {facts.whose} {were} fraud in the newest {facts.span} with a known outcome"
+
+
+def _known_fraud(facts: ReasonFacts) -> str:
+    n = round(facts.value)
+    return f"{counted(n, 'known fraud') if n else 'no known fraud'} of {facts.whose} {facts.before}"
 
 
 def _recent_fraud(facts: ReasonFacts) -> str:
     if facts.value * SECOND >= (facts.feature.window or 0):
-        return f"no known fraud of this {facts.entity_name} in its {facts.span} window"
-    return f"{_ago(facts.value)} after this {facts.entity_name}'s last known fraud"
+        return f"no known fraud of {facts.whose} {facts.before}"
+    return f"{_ago(facts.value)} after {facts.whose}'s last known fraud"
 
 
 def _new_pair(facts: ReasonFacts) -> str:
@@ -120,15 +183,27 @@ def _new_pair(facts: ReasonFacts) -> str:
     names = [_spoken(name) for name in (first, second)]
     if facts.value > 0:
         return f"first payment of this {names[0]} with this {names[1]}"
-    return f"this {names[0]} has paid with this {names[1]} before"
+    return f"earlier payments of this {names[0]} with this {names[1]}"
+
+
+def _velocity(facts: ReasonFacts) -> str:
+    n = round(facts.value)
+    return f"{counted(n, 'payment') if n else 'no payment'} of {facts.whose} {facts.before}"
 
 
 def _category(facts: ReasonFacts) -> str:
     """A model learns from mature payments, which may lack whole groups, such as the declined ones: the shares are theirs."""
-    name = categorical_field(facts.feature)
+    name = _spoken(categorical_field(facts.feature) or "")
     if facts.feature.name.endswith("_fraud_rate"):
-        return f"of payments with this {name} that the model learned from about {facts.value:.2%} were fraud"
-    return f"{facts.value:.2%} of the payments that the model learned from have this {name}"
+        return f"about {percent(facts.value)} of the payments with this {name} that the model learned from were fraud"
+    if facts.value <= 0:
+        return f"none of the payments that the model learned from has this {name}"
+    return f"{percent(facts.value)} of the payments that the model learned from have this {name}"
+
+
+def _time_of_day(facts: ReasonFacts) -> str:
+    holiday = " on a holiday" if facts.feature.name == "is_holiday" and facts.value > 0 else ""
+    return f"it happened{holiday} on a {as_datetime(facts.event_time):%A at %H:%M} UTC"
 
 
 TEXTS: Mapping[str, Callable[[ReasonFacts], str]] = {
@@ -136,24 +211,16 @@ TEXTS: Mapping[str, Callable[[ReasonFacts], str]] = {
     "AMOUNT_ABOVE_USUAL": _deviation,
     "AMOUNT_AGAINST_FIELD": _against_field,
     "AMOUNT_AGAINST_MEAN": _ratio,
-    "AMOUNT_SPREAD": lambda facts: (
-        f"this {facts.entity_name}'s amounts vary by {facts.value:.2f} (log) over its {facts.span} window"
-    ),
+    "AMOUNT_SPREAD": _spread,
     "CATEGORY": _category,
-    "FIELD_VALUE": lambda facts: f"{facts.feature.name} is {exact(facts.value)}",
+    "FIELD_VALUE": lambda facts: f"{_spoken(facts.feature.name)} is {exact(facts.value)}",
     "FRAUD_HISTORY": _fraud_history,
-    "KNOWN_FRAUD": lambda facts: (
-        f"{facts.value:,.0f} known frauds of this {facts.entity_name} in its {facts.span} window"
-    ),
+    "KNOWN_FRAUD": _known_fraud,
     "NEW_PAIR": _new_pair,
     NO_VALUE: lambda facts: f"this payment has no {_spoken(facts.absent or '')}",
     "RECENT_ACTIVITY": _recent_activity,
     "RECENT_FRAUD": _recent_fraud,
-    "TIME_OF_DAY": lambda _facts: "time of day or week",
-    "USUAL_AMOUNT": lambda facts: (
-        f"this {facts.entity_name}'s {facts.span} mean amount is {facts.value:,.2f}"
-    ),
-    "VELOCITY": lambda facts: (
-        f"{facts.value:,.0f} payments of this {facts.entity_name} in the {facts.span} window before"
-    ),
+    "TIME_OF_DAY": _time_of_day,
+    "USUAL_AMOUNT": _usual_amount,
+    "VELOCITY": _velocity,
 }

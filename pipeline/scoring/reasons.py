@@ -37,7 +37,9 @@ def contributions_of(model: Model, flagged: FlaggedRows) -> Floats:
     contributions = np.zeros_like(flagged.values)
     for channel in np.unique(flagged.channel.astype(str)):
         rows = np.flatnonzero(flagged.channel == channel)
-        contributions[rows] = model.detector.explain(np.ascontiguousarray(flagged.raw[rows]), channel)
+        contributions[rows] = model.detector.explain_encoded(
+            np.ascontiguousarray(flagged.values[rows]), channel
+        )
     return contributions
 
 
@@ -78,20 +80,28 @@ def _facts(
         name: flagged.raw[place, [positives, total]] for name, positives, total in features.encoding.rates
     }
     frauds, payments = rates.get(feature.name, (0.0, 0.0))
+    stored = dict(features.encoding.passthrough).get(feature.name)
+    is_imputed = stored is not None and bool(np.isnan(flagged.raw[place, stored]))
     return ReasonFacts(
         feature=feature,
         value=float(flagged.values[place, column]),
         usual=None if usual is None else float(flagged.raw[place, usual]),
         amount=flagged.rows.amount[place] / 10_000,
         currency=config.schema_.base_currency,
-        absent=_absent_column(flagged.rows, place, feature),
+        event_time=int(flagged.rows.event_time[place]),
+        absent=_absent_column(flagged.rows, place, feature, is_imputed=is_imputed),
+        is_imputed=is_imputed,
         frauds=float(frauds),
         payments=float(payments),
     )
 
 
-def _absent_column(rows: Transactions, place: int, feature: Feature) -> str | None:
+def _absent_column(
+    rows: Transactions, place: int, feature: Feature, *, is_imputed: bool = False
+) -> str | None:
     """The column that the feature is about and the transaction has nothing in; the first of a pair."""
+    if feature.code == "FIELD_VALUE":
+        return feature.name if is_imputed else None
     about = categorical_field(feature) or feature.entity or ""
     names = [about] if about in rows.columns else about.split("+") if about else []
     return next((name for name in names if rows.columns[name].codes[place] < 0), None)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from decimal import Decimal
+from functools import cache
 from typing import Any, TypeVar
 
 from storage.database.column_types import exact_money
@@ -32,6 +33,11 @@ def as_record(kind: type[Record], row: Mapping[str, Any], **others: Any) -> Reco
     others
         Values of fields that the row does not hold as they are.
     """
-    values = {field.name: row[field.name] for field in fields(kind) if field.name not in others}  # type: ignore[arg-type]
+    values = {name: row[name] for name in _names(kind) if name not in others}  # type: ignore[arg-type]
     tuples = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
     return kind(**tuples, **others)
+
+
+@cache
+def _names(kind: type[Any]) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(kind))

@@ -3,6 +3,7 @@
 from pipeline.api.app import Pages
 from pipeline.web import assets
 from pipeline.web.pages import (
+    answered,
     approvals,
     bulk,
     comparisons,
@@ -24,6 +25,6 @@ from pipeline.web.problem_pages import ProblemPages
 from pipeline.web.routes import PAGE_ROUTES
 
 PAGES = (
-    session, jump, queue, verdicts, bulk, flags, decisions, entities, missed, monitoring, comparisons, runs, models, lists, approvals, users,
+    session, jump, queue, verdicts, bulk, flags, decisions, entities, answered, missed, monitoring, comparisons, runs, models, lists, approvals, users,
 )  # fmt: skip
 CONSOLE = Pages((assets.router, *(page.router for page in PAGES)), PAGE_ROUTES, ProblemPages)

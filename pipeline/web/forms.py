@@ -8,6 +8,7 @@ from fastapi import Form
 from pipeline.errors import InputError
 
 FlagList = Annotated[str, Form(max_length=2_000_000)]
+Anyway = Annotated[bool, Form()]  # whether to answer what somebody else has claimed, too
 NoteText = Annotated[str, Form(max_length=10_000)]
 
 

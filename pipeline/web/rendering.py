@@ -16,7 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from pipeline.api.context import RequestContext
-from pipeline.number_text import counted, exact, mean_money, money, number
+from pipeline.number_text import counted, exact, mean_money, money, number, score_text
 from pipeline.rendering.charts import DARK, LIGHT
 from pipeline.rendering.text import safe_text, share
 from pipeline.services.records import Amount
@@ -65,6 +65,7 @@ def environment() -> Environment:
         words=_value_text,
         segment=_segment,
         share=share,
+        score=_score,
     )
     found.globals.update(asset=asset_address, colours={"light": LIGHT["paper"], "dark": DARK["paper"]})
     return found
@@ -114,6 +115,11 @@ def _money(amount: Amount | None) -> str:
 def _cents(amount: Amount | None) -> str:
     """An amount that is expected, not paid: to the cent."""
     return "–" if amount is None else mean_money(float(amount.value), amount.currency)
+
+
+def _score(score: float) -> Markup:
+    """A score as the share of payments that are as suspicious; the number itself on pointing at it."""
+    return Markup('<span class="score" title="score {}">{}</span>').format(exact(score), score_text(score))
 
 
 def _moment(at: datetime | None) -> Markup | str:

@@ -33,6 +33,7 @@ PAGE_ROUTES: Mapping[tuple[str, str], Needed] = {
     ("POST", "/labels"): ANSWER,
     ("GET", "/entities/{handle}"): VIEW,
     ("GET", "/entities/{handle}/graph"): VIEW,
+    ("GET", "/answered"): VIEW,
     ("GET", "/missed"): VIEW,
     # monitoring
     ("GET", "/overview"): VIEW,
@@ -40,6 +41,7 @@ PAGE_ROUTES: Mapping[tuple[str, str], Needed] = {
     ("GET", "/drift"): VIEW,
     ("GET", "/runs"): VIEW,
     ("GET", "/runs/work"): VIEW,
+    ("GET", "/runs/matrix"): VIEW,
     ("POST", "/runs/now"): Permission.MANAGE_RUNS,
     ("POST", "/runs/backfill"): Permission.MANAGE_RUNS,
     ("POST", "/runs/train"): Permission.MANAGE_MODELS,

@@ -10,8 +10,10 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import Any, NamedTuple
 
+import numpy as np
 from sqlalchemy import (
     Column,
     ColumnElement,
@@ -20,7 +22,6 @@ from sqlalchemy import (
     Table,
     TextClause,
     and_,
-    bindparam,
     delete,
     func,
     insert,
@@ -29,10 +30,7 @@ from sqlalchemy import (
     null,
     select,
     text,
-    update,
 )
-from sqlalchemy.dialects.postgresql import insert as postgres_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from storage.database import bulk
 from storage.database.column_types import Instant
@@ -88,26 +86,24 @@ def refresh_cases(connection: Connection, ids: Iterable[str]) -> None:
         .distinct()
         .where(f.transaction_id.in_(_listed(connection, ids)), f.case_id.is_not(None))
     )
-    _write(connection, [(row.policy, row.case_id) for row in connection.execute(changed)])
+    write_cases(connection, [(row.policy, row.case_id) for row in connection.execute(changed)])
 
 
 def assign_cases(connection: Connection, store: Store, policy: str, ids: Sequence[str]) -> None:
     """Find the cases of flags that were raised on these transactions, and write them."""
     t, f = store.transactions.c, flags.c
-    raised = select(t.event_time, _owner(store)).join(flags, f.transaction_id == t.transaction_id)
+    raised = select(f.transaction_id, t.event_time, _owner(store)).join(
+        flags, f.transaction_id == t.transaction_id
+    )
     mine = (f.policy == policy, f.muted_by.is_(None), f.transaction_id.in_(_listed(connection, ids)))
     rows = connection.execute(raised.where(*mine)).all()
     if not rows:
         return
-    alone = update(flags).where(
-        *mine, f.transaction_id.in_(select(t.transaction_id).where(_owner(store).is_(None)))
-    )
-    connection.execute(alone.values(case_id=f.transaction_id))
-    touched = _divide(
-        connection, store, policy, {row.owner for row in rows}, min(row.event_time for row in rows)
-    )
-    _write(connection, touched)
-    refresh_cases(connection, ids)
+    alone = [row.transaction_id for row in rows if row.owner is None]
+    _set_case_ids(connection, [(policy, name, name) for name in alone])
+    owners = {row.owner for row in rows if row.owner is not None}
+    touched = _divide(connection, store, policy, owners, min(row.event_time for row in rows))
+    write_cases(connection, touched | {(policy, name) for name in alone})
 
 
 @contextmanager
@@ -125,8 +121,9 @@ def removed_flags(connection: Connection, store: Store, ids: Sequence[str]) -> I
     for policy in {row.policy for row in rows}:
         of_policy = [row for row in rows if row.policy == policy]
         since = min(row.event_time for row in of_policy)
-        touched |= _divide(connection, store, policy, {row.owner for row in of_policy}, since)
-    _write(connection, touched)
+        owners = {row.owner for row in of_policy if row.owner is not None}
+        touched |= _divide(connection, store, policy, owners, since)
+    write_cases(connection, touched)
 
 
 def stored_entity(connection: Connection) -> str:
@@ -144,6 +141,49 @@ def follow_entity(connection: Connection, store: Store) -> None:
 def rebuild_cases(connection: Connection, case_entity: str) -> None:
     """Compute all cases from scratch; `case_entity` is the column of `transactions` that they go by, "" for none."""
     lock_cases(connection)
+    divided = _divided(connection, case_entity)
+    _set_case_ids(
+        connection,
+        [
+            (policy, flag.transaction_id, case_id)
+            for (policy, case_id), group in divided.items()
+            for flag in group
+            if flag.case_id != case_id
+        ],
+    )
+    connection.execute(delete(cases))
+    connection.execute(delete(case_counts))
+    rows = [row for key, group in divided.items() if (row := _case(key, group))]
+    _insert(connection, (), rows, _ranks_of_sampled(rows))
+
+
+class CaseCheck(NamedTuple):
+    """How many cases and counts are stored, and how many are not those of the flags."""
+
+    stored: int
+    wrong: int
+    wrong_counts: int
+
+
+def check_cases(connection: Connection, case_entity: str) -> CaseCheck:
+    """Compare what is stored of cases with a computation from scratch; the ranks of audit samples, which are drawn, are left out."""
+    divided = _divided(connection, case_entity)
+    computed = {key: row for key, group in divided.items() if (row := _case(key, group))}
+    stored = {(row.policy, row.case_id): row._asdict() for row in connection.execute(select(cases)).all()}
+    wrong = {key for key, group in divided.items() if any(flag.case_id != key[1] for flag in group)}
+    for key in computed.keys() | stored.keys():
+        mine, its = computed.get(key, {}), stored.get(key, {})
+        drawn = {"rank": 0} if mine and its and not its["channels"] else {}
+        if mine | drawn != its | drawn:
+            wrong.add(key)
+    counts = {tuple(row[:CASES_AT]): list(row[CASES_AT:]) for row in connection.execute(select(case_counts))}
+    sums = _sums((), computed.values())
+    wrong_counts = sum(counts.get(kind) != sums.get(kind) for kind in counts.keys() | sums.keys())
+    return CaseCheck(len(stored), len(wrong), wrong_counts)
+
+
+def _divided(connection: Connection, case_entity: str) -> dict[Key, list[_Member]]:
+    """All flags that are not muted, by the case where they belong."""
     members = [_Member(*row) for row in connection.execute(_all_flags(connection, case_entity))]
     owners: dict[tuple[str, str | None], list[_Member]] = defaultdict(list)
     for member in members:
@@ -153,30 +193,19 @@ def rebuild_cases(connection: Connection, case_entity: str) -> None:
         starts = _starts(flags_, None) if owner is not None else [flag.transaction_id for flag in flags_]
         for flag, case_id in zip(flags_, starts, strict=True):
             divided.setdefault((policy, case_id), []).append(flag)
-    _set_case_ids(
-        connection,
-        [
-            (policy, flag.transaction_id, case_id)
-            for (policy, case_id), group in divided.items()
-            for flag in group
-        ],
-    )
-    connection.execute(delete(cases))
-    connection.execute(delete(case_counts))
-    rows = [row for key, group in divided.items() if (row := _case(key, group))]
-    _insert(connection, (), rows, _ranks_of_sampled(rows))
+    return divided
 
 
-def _divide(
-    connection: Connection, store: Store, policy: str, owners: set[str | None], since: int
-) -> set[Key]:
+def _divide(connection: Connection, store: Store, policy: str, owners: set[str], since: int) -> set[Key]:
     """Give the flags of owners from an instant (µs) on their cases; returns the cases that lost or got flags."""
+    if not owners:
+        return set()
     t, f = store.transactions.c, flags.c
     # What was before cannot change; a case that began a day earlier is over.
     near = select(f.transaction_id, t.event_time, f.case_id, _owner(store)).join(
         store.transactions, f.transaction_id == t.transaction_id
     )
-    named = _listed(connection, [owner for owner in owners if owner is not None])
+    named = _listed(connection, owners)
     chosen = near.where(
         f.policy == policy, f.muted_by.is_(None), _owner(store).in_(named), t.event_time > since - DAY
     )
@@ -212,40 +241,41 @@ def _starts(members: Sequence[Any], first: Any) -> list[str]:
 
 
 def _set_case_ids(connection: Connection, changes: Sequence[tuple[str, str, str]]) -> None:
-    """One statement for all, as (policy, transaction_id, case_id): one for each would take minutes on Postgres."""
-    if changes:
-        sql = SET_CASE_IDS.format(rows=ROWS_OF_JSON[connection.dialect.name])
-        connection.execute(text(sql), {"changes": json.dumps(changes)})
+    """As (policy, transaction_id, case_id)."""
+    columns = {"policy": "text", "name": "text", "case_id": "text"}
+    bulk.write_listed(connection, SET_CASE_IDS, columns, changes)
 
 
-ROWS_OF_JSON = {
-    "sqlite": "SELECT json_extract(value, '$[0]') AS policy, json_extract(value, '$[1]') AS name, json_extract(value, '$[2]') AS case_id FROM json_each(:changes)",
-    "postgresql": "SELECT value ->> 0 AS policy, value ->> 1 AS name, value ->> 2 AS case_id FROM json_array_elements(CAST(:changes AS json))",
-}
 SET_CASE_IDS = """
     UPDATE flags SET case_id = s.case_id FROM ({rows}) s
     WHERE flags.policy = s.policy AND flags.transaction_id = s.name"""
 
 
-def _write(connection: Connection, keys: Iterable[Key]) -> None:
-    """Write these cases as their flags are now."""
+def write_cases(connection: Connection, keys: Iterable[Key]) -> None:
+    """Write these cases anew, as their flags are now."""
     of_policy: dict[str, list[str]] = defaultdict(list)
     for policy, case_id in sorted(set(keys)):
         of_policy[policy].append(case_id)
-    c, f = cases.c, flags.c
+    c = cases.c
     for policy, names in of_policy.items():
         mine = and_(c.policy == policy, c.case_id.in_(_listed(connection, names)))
-        before = [dict(row) for row in connection.execute(select(cases).where(mine)).mappings()]
+        before = [row._asdict() for row in connection.execute(select(cases).where(mine)).all()]
         connection.execute(delete(cases).where(mine))
         divided: dict[Key, list[_Member]] = defaultdict(list)
-        # Without the policy, for which SQLite would read all flags of it.
-        rows = _flags(PAYMENTS, null()).where(f.case_id.in_(_listed(connection, names)))
-        for member in (_Member(*row) for row in connection.execute(rows)):
+        given = {"listed_ids": json.dumps(names)}
+        rows = connection.execute(_flags_of_cases(connection.dialect.name), given).all()
+        for member in map(_Member._make, rows):
             if member.policy == policy:
                 divided[policy, str(member.case_id)].append(member)
         after = [row for key, members in divided.items() if (row := _case(key, members))]
         ranks = {(row["policy"], row["case_id"]): row["rank"] for row in before if not row["channels"]}
         _insert(connection, before, after, ranks)
+
+
+@cache
+def _flags_of_cases(dialect: str) -> "Select[Any]":
+    """The flags of the cases `listed_ids` of any policy: by a policy SQLite would read all flags of it."""
+    return _flags(PAYMENTS, null()).where(flags.c.case_id.in_(text(bulk.listed_ids(dialect))))
 
 
 def _insert(
@@ -329,6 +359,18 @@ def _share(case_id: str) -> float:
 
 def _count(connection: Connection, removed: Iterable[Any], added: Iterable[Any]) -> None:
     """Take cases from the counts of their kinds, and add others."""
+    sums = _sums(removed, added)
+    kinds = sorted(kind for kind, total in sums.items() if any(total))
+    hours = [bulk.instants(np.array([kind[at] for kind in kinds])) for at in (2, 3)]
+    changes = [(*kind[:2], *at, *sums[kind]) for kind, *at in zip(kinds, *hours, strict=True)]
+    more, less = ([row for row in changes if (row[CASES_AT] > 0) is is_more] for is_more in (True, False))
+    bulk.write_listed(connection, ADD_COUNTS, COUNT_COLUMNS, more)
+    bulk.write_listed(connection, CHANGE_COUNTS, COUNT_COLUMNS, less)
+    bulk.write_listed(connection, DELETE_COUNTS, COUNT_COLUMNS, less)
+
+
+def _sums(removed: Iterable[Any], added: Iterable[Any]) -> dict[Kind, list[int]]:
+    """Cases, open flags and loss of each kind."""
     sums: dict[Kind, list[int]] = {}
     for sign, rows in ((-1, removed), (1, added)):
         for row in rows:
@@ -336,29 +378,26 @@ def _count(connection: Connection, removed: Iterable[Any], added: Iterable[Any])
             total = sums.setdefault(kind, [0, 0, 0])
             for place, value in enumerate((1, row["open_flags"], row["loss"])):
                 total[place] += sign * value
-    names = [column.name for column in case_counts.primary_key]
-    kinds = [dict(zip(names, kind, strict=True)) for kind in sorted(sums)]
-    more = [
-        dict(zip(("more_cases", "more_flags", "more_loss"), sums[kind], strict=True)) for kind in sorted(sums)
-    ]
-    places = [{f"at_{name}": value for name, value in kind.items()} for kind in kinds]
-    n = case_counts.c
-    mine = and_(*(n[name] == bindparam(f"at_{name}") for name in names))
-    changes = {
-        name: n[name] + bindparam(f"more_{name}", type_=n[name].type) for name in ("cases", "flags", "loss")
-    }
-    make = postgres_insert if connection.dialect.name == "postgresql" else sqlite_insert
-    if fresh := [
-        kind | dict.fromkeys(changes, 0) for kind, by in zip(kinds, more, strict=True) if by["more_cases"] > 0
-    ]:
-        connection.execute(make(case_counts).on_conflict_do_nothing(), fresh)
-    if kinds:
-        connection.execute(
-            update(case_counts).where(mine).values(changes),
-            [a | b for a, b in zip(places, more, strict=True)],
-        )
-    if fewer := [place for place, by in zip(places, more, strict=True) if by["more_cases"] < 0]:
-        connection.execute(delete(case_counts).where(mine, n.cases == 0), fewer)
+    return sums
+
+
+KIND_COLUMNS = {
+    "policy": "text",
+    "channels": "text",
+    "newest_hour": "timestamptz",
+    "raised_hour": "timestamptz",
+}
+COUNT_COLUMNS = {**KIND_COLUMNS, "cases": "integer", "flags": "integer", "loss": "bigint"}
+CASES_AT = len(KIND_COLUMNS)
+SET_COUNTS = "cases = case_counts.cases + {0}.cases, flags = case_counts.flags + {0}.flags, loss = case_counts.loss + {0}.loss"
+KIND = ", ".join(KIND_COLUMNS)
+ADD_COUNTS = f"""
+    INSERT INTO case_counts ({", ".join(COUNT_COLUMNS)}) SELECT * FROM ({{rows}}) s WHERE TRUE
+    ON CONFLICT ({KIND}) DO UPDATE SET {SET_COUNTS.format("excluded")}"""
+CHANGE_COUNTS = f"""
+    UPDATE case_counts SET {SET_COUNTS.format("s")} FROM ({{rows}}) s
+    WHERE {" AND ".join(f"case_counts.{name} = s.{name}" for name in KIND_COLUMNS)}"""
+DELETE_COUNTS = f"DELETE FROM case_counts WHERE cases = 0 AND ({KIND}) IN (SELECT {KIND} FROM ({{rows}}) s)"
 
 
 def _listed(connection: Connection, names: Iterable[str]) -> TextClause:

@@ -22,6 +22,7 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 from storage.frames import Ints
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+EPOCH_OF_TEXT = EPOCH.replace(tzinfo=None)
 MICROSECOND = timedelta(microseconds=1)
 INSTANT_WIDTH = 26  # characters of 2026-03-01 06:00:00.000000
 POSTGRES = "postgresql"
@@ -49,14 +50,14 @@ class Instant(TypeDecorator[int]):
         if value is None:
             return None
         moment = as_datetime(int(value))
-        return moment if dialect.name == POSTGRES else moment.strftime("%Y-%m-%d %H:%M:%S.%f").rjust(26, "0")
+        return moment if dialect.name == POSTGRES else moment.isoformat(" ", "microseconds")[:INSTANT_WIDTH]
 
     def process_result_value(self, value: Any, dialect: Dialect) -> int | None:  # noqa: ARG002
         """The engine's value → int µs."""
         if value is None:
             return None
         if isinstance(value, str):
-            value = datetime.fromisoformat(value).replace(tzinfo=UTC)
+            return (datetime.fromisoformat(value) - EPOCH_OF_TEXT) // MICROSECOND
         return as_micros(value)
 
 
@@ -112,8 +113,11 @@ class Json(TypeDecorator[Any]):
 
 def plain(value: Any) -> Any:
     """Convert a value to types that JSON has: numpy numbers to Python's, mappings to dicts, NaN and ±∞ to None."""
-    if value is None or type(value) in (str, int, bool):  # most values, for which the checks below take long
+    kind = type(value)  # of most values; the checks below take long
+    if value is None or kind in (str, int, bool):
         return value
+    if kind is dict:
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, np.generic | np.ndarray):
         value = value.tolist()
     if isinstance(value, Mapping):

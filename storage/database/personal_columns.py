@@ -101,7 +101,7 @@ CANNOT: Mapping[str, tuple[str, ...]] = {
     "mutes": ("kind", "name", "by", "ended_by"),
     "rules": ("fields", "by", "ended_by"),
     "readiness": ("policy", "level", "code"),
-    "comparisons": ("by", "settings", "folds"),
+    "comparisons": ("by", "settings", "folds", "curves"),
     "comparison_results": ("technique", "metric"),
     "promotion_checks": ("policy", "verdict", "rule"),
     "users": ("name", "role", "password_hash", "issuer", "subject", "refresh_token", "by"),

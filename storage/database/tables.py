@@ -32,7 +32,7 @@ from sqlalchemy.types import TypeEngine
 
 from storage.database.column_types import CurrencyAmount, IdText, Instant, Json, Money
 
-VERSION = "0210"  # the newest migration (0200 is the first one of 0.2.0); versions grow
+VERSION = "0211"  # the newest migration (0200 is the first one of 0.2.0); versions grow
 READABLE_FROM = "0208"  # the oldest schema version whose programs still read a database of this one
 NAME_MAX = 63  # bytes of a name on Postgres
 BY = quoted_name("by", quote=True)  # a key word of SQL
@@ -877,6 +877,9 @@ comparisons = Table(
     Column("folds", Json, nullable=False),  # spans and counts
     Column("notes", Json, nullable=False),  # by technique
     Column("sentence", Text, nullable=False),
+    Column(
+        "curves", Json
+    ),  # by technique recall and precision as the threshold falls; NULL of older comparisons
     sqlite_autoincrement=True,
 )
 

@@ -126,19 +126,6 @@ def _begin(connection: Connection, batch: ArrivalBatch, arrived_at: int) -> int:
     return int(inserted.inserted_primary_key[0])
 
 
-def visible(store: Store, ids: Sequence[str]) -> set[str]:
-    """Which of these ids are stored and visible; a batch that is being loaded may still be removed."""
-    t = store.transactions.c
-    listed = bulk.with_listed_ids(bulk.listed_ids(store.dialect), ids)
-    rows = (
-        select(t.transaction_id)
-        .join(batches, batches.c.batch_id == t.batch_id)
-        .where(t.transaction_id.in_(listed), batches.c.status == "done")
-    )
-    with store.read() as connection:
-        return set(connection.scalars(rows))
-
-
 def unscored(store: Store, policy: str, ids: Sequence[str]) -> tuple[Strings, Ints]:
     """Which of these payments are to be scored on arrival and have no score yet: their ids and times (µs)."""
     t = store.transactions.c

@@ -378,7 +378,8 @@ def insert_fresh(
     """
     Insert the rows with new ids; returns their positions.
 
-    Usually all ids are new, and one insert is enough. Otherwise it is rolled back and only the new rows are inserted.
+    Usually all ids are new, and one insert is enough. Otherwise it is rolled back and only the new rows are inserted; of a single
+    row there is nothing to roll back.
 
     Parameters
     ----------
@@ -386,6 +387,8 @@ def insert_fresh(
         The columns of the chunk as they are stored.
     """
     everything = np.arange(len(chunk))
+    if len(chunk) == 1:
+        return everything[: bulk.insert_new(connection, store.transactions, columns)]
     first = _first_of_each(chunk.transaction_id)
     if len(first) == len(chunk):
         attempt = connection.begin_nested()

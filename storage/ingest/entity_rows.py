@@ -6,13 +6,15 @@ stamps `monitor.visible_at`; a person changes something, which adds to the audit
 the lock of `Store.write_exclusive`, so the newest of each says what a snapshot knows. What pruning deletes is older than that.
 """
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
-from sqlalchemy import Connection, bindparam, func, or_, select
+from sqlalchemy import Connection, TextClause, bindparam, func, or_, select, text
 
+from storage.database import bulk
 from storage.database.database import Store
 from storage.database.tables import audit, batches, labels, monitor, promotions
 from storage.frames import Completeness, Labels, Transactions
@@ -25,7 +27,7 @@ BATCHES_MAX = 200  # new ones that an entity's rows are looked up by; with more,
 WITHOUT_EFFECT = (
     "log in", "log out", "refuse log-in", "add user", "set role", "set password", "disable user", "enable user", "end sessions",
     "issue token", "revoke token", "request approval", "approve", "refuse", "note", "claim", "release claim", "add hold", "end hold",
-    "export",
+    "export", "repair",
 )  # fmt: skip
 OF_LABELS = frozenset({"verdict", "undo verdict", "retract label"})
 
@@ -61,6 +63,14 @@ _MARK = select(
     .where(promotions.c.policy == bindparam("mark_policy"))
     .scalar_subquery(),
 )
+
+
+@cache
+def _visible(transactions: str, dialect: str) -> TextClause:
+    return text(
+        f"SELECT t.transaction_id FROM {transactions} t JOIN batches b ON b.batch_id = t.batch_id "
+        f"WHERE b.status = 'done' AND t.transaction_id IN ({bulk.listed_ids(dialect)})"
+    )
 
 
 _INGESTED = (batches.c.status == "done", batches.c.kind == "transactions", ~batches.c.on_arrival)
@@ -109,6 +119,13 @@ class EntitySnapshot:
         """As `storage.ingest.history.load_frauds`, of one entity."""
         chosen = history.of_fraud(self._store, start, FOREVER, known_from, {column: [value]})
         return self._rows(*chosen), history.labels_of(self._connection, self._store, *chosen)
+
+    def visible(self, ids: Sequence[str]) -> set[str]:
+        """Which of these ids are stored and visible; a batch that is being loaded may still be removed."""
+        listed = {"listed_ids": json.dumps(list(ids))}
+        return set(
+            self._connection.scalars(_visible(self._store.transactions.name, self._store.dialect), listed)
+        )
 
     def any_labels(self, ids: Sequence[str]) -> bool:
         """Whether there is a label of one of these transactions."""

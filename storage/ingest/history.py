@@ -290,6 +290,8 @@ def joined(parts: Sequence[Transactions], columns: Mapping[str, Coded]) -> tuple
 
     Parameters
     ----------
+    parts
+        Each in this order already, so that ids decide only where rows of several parts have the same time.
     columns
         Those of all parts, one after the other.
     """
@@ -307,7 +309,14 @@ def joined(parts: Sequence[Transactions], columns: Mapping[str, Coded]) -> tuple
         column(lambda part: part.at_risk),
         column(lambda part: part.promotion),
     )
-    order = _time_order(rows.event_time, rows.transaction_id)
+    order = np.argsort(rows.event_time, kind="stable")
+    part = np.repeat(np.arange(len(parts)), [len(part) for part in parts])[order]
+    ranked = rows.event_time[order]
+    mixed = np.flatnonzero((ranked[1:] == ranked[:-1]) & (part[1:] != part[:-1]))
+    for instant in np.unique(ranked[mixed]):
+        start, end = np.searchsorted(ranked, [instant, instant + 1])
+        run = order[start:end]
+        order[start:end] = run[np.argsort(rows.transaction_id[run].astype(str), kind="stable")]
     return rows.take(order), order
 
 
@@ -508,15 +517,14 @@ def completeness_in(connection: Connection) -> Completeness:
 
 
 def span(store: Store) -> tuple[int, int] | None:
-    """First and last event time of visible transactions."""
+    """First and last event time of visible transactions, each from its end of the index."""
     t = store.transactions.c
-    done = batches.c.status == "done"
-    rows = select(func.min(t.event_time), func.max(t.event_time)).join(
-        batches, batches.c.batch_id == t.batch_id
-    )
+    rows = select(t.event_time).join(batches, batches.c.batch_id == t.batch_id)
+    rows = rows.where(batches.c.status == "done").limit(1)
     with store.read() as connection:
-        first, last = connection.execute(rows.where(done)).one()
-    return None if first is None else (first, last)
+        first = connection.scalar(rows.order_by(t.event_time))
+        last = connection.scalar(rows.order_by(t.event_time.desc()))
+    return None if first is None or last is None else (first, last)
 
 
 def newest_known(store: Store, before: int) -> int | None:

@@ -35,6 +35,9 @@ class StoredComparison:
     notes: Mapping[str, str]
     sentence: str
     results: Sequence[TechniqueMetric]
+    curves: Mapping[
+        str, Mapping[str, Sequence[float]]
+    ]  # by technique: recall and precision as the threshold falls
 
 
 def save(
@@ -47,11 +50,12 @@ def save(
     notes: Mapping[str, str],
     sentence: str,
     results: Sequence[TechniqueMetric],
+    curves: Mapping[str, Mapping[str, Sequence[float]]],
 ) -> int:
     """Store a comparison in one transaction; returns its id."""
     row = {
         "at": at, "by": by, "config_text": config_text, "settings": dict(settings), "folds": list(folds),
-        "notes": dict(notes), "sentence": sentence,
+        "notes": dict(notes), "sentence": sentence, "curves": dict(curves),
     }  # fmt: skip
     with store.write() as connection:
         inserted = connection.execute(insert(comparisons), row)
@@ -60,6 +64,14 @@ def save(
         rows = [{"comparison_id": number, **vars(result)} for result in results]
         connection.execute(insert(comparison_results), rows)
     return number
+
+
+def newest(store: Store, as_of: int) -> StoredComparison | None:
+    """The newest comparison that was there at an instant (µs)."""
+    c = comparisons.c
+    with store.read() as connection:
+        found = connection.scalar(select(func.max(c.comparison_id)).where(c.at <= as_of))
+    return None if found is None else load(store, int(found))
 
 
 def load(store: Store, comparison_id: int | None = None) -> StoredComparison:
@@ -93,4 +105,5 @@ def load(store: Store, comparison_id: int | None = None) -> StoredComparison:
             TechniqueMetric(each.technique, each.rank, each.metric, each.value, each.lower, each.upper)
             for each in rows
         ],
+        curves=row["curves"] or {},
     )

@@ -9,6 +9,7 @@ from sqlalchemy import (
     Select,
     Text,
     and_,
+    bindparam,
     case,
     column,
     exists,
@@ -69,19 +70,24 @@ def missed_page(
         rows = {row["transaction_id"]: row for row in payments}
         policies = _flagged_by(connection, filters.policy, list(kinds))
         decisions = _decisions(connection, filters.policy, list(kinds))
+        above_query, frauds_query = _unflagged_above(store), _known_frauds(store)
         found = []
         for name, kind in kinds.items():
             row, decision = rows[name], decisions.get(name)
             above = None
             if decision is not None and kind == "unflagged":
-                above = _unflagged_above(connection, store, filters.policy, row, decision)
+                begin = as_micros(row["event_time"]) // DAY * DAY
+                values = {"policy": filters.policy, "begin": begin, "end": begin + DAY}
+                above = connection.scalar(
+                    above_query, values | {"value": decision[0], "channel": decision[1]}
+                )
             found.append(
                 row
                 | {
                     "miss": kind,
                     "decision_value": None if decision is None else decision[0],
                     "unflagged_above": above,
-                    "known_frauds": _known_frauds(connection, store, row),
+                    "known_frauds": _frauds_before(connection, store, frauds_query, row),
                     "flagged_by": policies.get(name, ()),
                 }
             )
@@ -159,39 +165,43 @@ def _decisions(connection: Connection, policy: str, ids: list[str]) -> dict[str,
     return {row.transaction_id: (row.decision_value, row.channel) for row in connection.execute(rows)}
 
 
-def _unflagged_above(
-    connection: Connection, store: Store, policy: str, payment: Row, decision: tuple[float, str]
-) -> int:
-    """How many payments of its day (UTC) and channel have no flag and a value as high or higher, itself among them."""
-    t, s, (value, channel) = store.transactions.c, tables.scores.c, decision
-    begin = as_micros(payment["event_time"]) // DAY * DAY
+def _unflagged_above(store: Store) -> Any:
+    """How many payments of a day (UTC) and channel have no flag and a value as high or higher, the payment itself among them."""
+    t, s = store.transactions.c, tables.scores.c
     # As a list, so that SQLite begins with the day and not with all scores.
-    of_day = select(t.transaction_id).where(t.event_time >= begin, t.event_time < begin + DAY)
-    above = select(func.count()).where(
-        s.policy == policy, s.transaction_id.in_(of_day), s.channel == channel, s.decision_value >= value,
-        ~s.flagged,
+    of_day = select(t.transaction_id).where(
+        t.event_time >= bindparam("begin", type_=Instant), t.event_time < bindparam("end", type_=Instant)
+    )
+    return select(func.count()).where(
+        s.policy == bindparam("policy"), s.transaction_id.in_(of_day), s.channel == bindparam("channel"),
+        s.decision_value >= bindparam("value"), ~s.flagged,
     )  # fmt: skip
-    return int(connection.scalar(above) or 0)
 
 
-def _known_frauds(connection: Connection, store: Store, payment: Row) -> dict[str, int]:
-    """By entity column how many of the value's newest payments before this one were known to be fraud when it happened."""
-    t, c, at = store.transactions.c, tables.labels.c, as_micros(payment["event_time"])
+def _known_frauds(store: Store) -> Any:
+    """By entity column how many of a value's newest payments before an instant were known to be fraud at it, in one row."""
+    t, c, at = store.transactions.c, tables.labels.c, bindparam("at", type_=Instant)
     known = exists().where(
         c.transaction_id == t.transaction_id, c.is_fraud.is_(True), c.known_at < at, c.retracts.is_(None),
         ~is_retracted(c),
     )  # fmt: skip
-    found = {}
-    for name in store.fields.entities:
-        value = payment[field_name(name)]
+    counts = []
+    for place, name in enumerate(store.fields.entities):
         before = (
             select(t.transaction_id)
-            .where(t[name] == value, t.event_time < at)
+            .where(t[name] == bindparam(f"value{place}"), t.event_time < at)
             .order_by(t.event_time.desc())
             .limit(EARLIER_MAX)
         )
         frauds = select(func.count()).select_from(store.transactions)
-        frauds = frauds.where(t.transaction_id.in_(before.subquery().select()), known)
-        if value is not None and (count := int(connection.scalar(frauds) or 0)):
-            found[name] = count
-    return found
+        counts.append(frauds.where(t.transaction_id.in_(before.subquery().select()), known).scalar_subquery())
+    return select(*counts)
+
+
+def _frauds_before(connection: Connection, store: Store, query: Any, payment: Row) -> dict[str, int]:
+    names = list(store.fields.entities)
+    if not names:
+        return {}
+    values = {f"value{place}": payment[field_name(name)] for place, name in enumerate(names)}
+    counts = connection.execute(query, values | {"at": as_micros(payment["event_time"])}).one()
+    return {name: int(count) for name, count in zip(names, counts, strict=True) if count}

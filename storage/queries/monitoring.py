@@ -13,11 +13,12 @@ from storage.queries.rows import Position, RowPage, SortKey, fetch_page
 
 @dataclass(frozen=True)
 class DriftFilter:
-    """Which drift metrics to list; `since` is in µs."""
+    """Which drift metrics to list; `since` is in µs. Features of `last` come after the others of a window, unless they raise an alarm."""
 
     since: int | None = None
     feature: str | None = None
     alarms: bool = False
+    last: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class QualityFilter:
 def drift_page(
     store: Store, policy: str, filters: DriftFilter, limit: int | None = None, after: Position | None = None
 ) -> RowPage:
-    """Drift metrics, newest windows first: alarms, then metrics that can alarm, then suppressed ones, by effect."""
+    """Drift metrics, newest windows first: alarms, then metrics that can alarm, then suppressed ones and those of `last`, by effect."""
     d = tables.drift_metrics.c
     rows = select(tables.drift_metrics).where(d.policy == policy)
     if filters.alarms:
@@ -46,13 +47,27 @@ def drift_page(
         rows = rows.where(d.feature == filters.feature)
     order = (
         SortKey(d.window_end, descending=True),
-        SortKey(case((d.alarm, 0), (d.suppressed_because.is_(None), 1), else_=2)),
+        SortKey(
+            case(
+                (d.alarm, 0),
+                (d.suppressed_because.is_(None) & d.feature.not_in(list(filters.last)), 1),
+                else_=2,
+            )
+        ),
         SortKey(func.coalesce(d.effect, -1.0), descending=True),
         SortKey(d.feature),
         SortKey(d.metric),
         SortKey(d.window_start),
     )
     return fetch_page(store, rows, order, limit, after)
+
+
+def newest_drift_start(store: Store, policy: str) -> int | None:
+    """The start (µs) of the newest window with drift metrics."""
+    d = tables.drift_metrics.c
+    with store.read() as connection:
+        start: int | None = connection.scalar(select(func.max(d.window_start)).where(d.policy == policy))
+    return start
 
 
 def quality_page(

@@ -93,6 +93,22 @@ FLAGGED_OR_FRAUD = """(
         ) s"""
 
 
+def newest_changes(store: Store) -> tuple[Any, ...]:
+    """What has changed last: as long as it is the same, so is nearly everything that is counted here."""
+    columns = (
+        tables.labels.c.label_id,
+        tables.verdicts.c.verdict_id,
+        tables.runs.c.run_id,
+        tables.comparisons.c.comparison_id,
+    )
+    newest = [select(func.max(column)).scalar_subquery() for column in columns]
+    b = tables.batches.c
+    batches = select(b.status, func.count(), func.max(b.batch_id)).group_by(b.status).order_by(b.status)
+    running = select(func.count()).where(tables.runs.c.status == "running").scalar_subquery()
+    with store.read() as connection:
+        return (*connection.execute(select(*newest, running)).one(), *map(tuple, connection.execute(batches)))
+
+
 def daily(store: Store, scope: Scope) -> list[Row]:
     """
     Number of scores by day, strategy, channel, flag, label and maturity, with the money of known fraud.
@@ -181,23 +197,25 @@ def reviewers(store: Store, scope: Scope, limit: int) -> list[Row]:
     return _read(store, sql, scope, {"some": limit})
 
 
-def drift_features(store: Store, scope: Scope, limit: int | None = None) -> list[Row]:
+def drift_features(store: Store, scope: Scope, last: Sequence[str] = ()) -> list[Row]:
     """
     The features of the span with their number of alarms and largest effect, most alarms first.
 
-    `suppressed` is 1 for a feature whose metrics all have `suppressed_because`; those come last.
+    `suppressed` is 1 for a feature whose metrics all have `suppressed_because`; those come last, and before them those of `last`, unless they
+    raise alarms.
     """
     d = tables.drift_metrics.c
     alarms = func.sum(case((d.alarm, 1), else_=0)).label("alarms")
     suppressed = func.min(case((d.suppressed_because.is_(None), 0), else_=1)).label("suppressed")
     effect = func.max(d.effect).label("effect")
+    later = case((d.feature.in_(list(last)), 1), else_=0)
     rows = (
         select(d.feature, alarms, suppressed, effect)
         .where(*_of_span(d, scope))
         .group_by(d.feature)
-        .order_by(alarms.desc(), suppressed, func.coalesce(effect, 0).desc(), d.feature)
+        .order_by(alarms.desc(), suppressed, later, func.coalesce(effect, 0).desc(), d.feature)
     )
-    return _rows(store, rows if limit is None else rows.limit(limit))
+    return _rows(store, rows)
 
 
 def newest_alarms(store: Store, scope: Scope) -> list[str]:

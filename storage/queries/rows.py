@@ -5,7 +5,7 @@ A keyset page continues after a row, not after a number of rows: it costs the sa
 rows that arrive in the meantime neither repeat nor hide others.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -108,10 +108,12 @@ def read_rows(store: Store, query: "Select[Any]") -> list[Row]:
     return list(stream(store, query))
 
 
-def rows_of(connection: Connection, query: "Select[Any]") -> list[Row]:
+def rows_of(
+    connection: Connection, query: "Select[Any]", parameters: Mapping[str, Any] | None = None
+) -> list[Row]:
     """All rows of a query, read by a connection that reads more than this."""
     convert = row_converter(query)
-    return [convert(row) for row in connection.execute(query).mappings()]
+    return [convert(row) for row in connection.execute(query, parameters).mappings()]
 
 
 def _check_position(keys: Sequence[SortKey], after: Position) -> None:

@@ -1,10 +1,9 @@
 """Lists of runs and of gaps: what has run, and what was due and is not done."""
 
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import and_, exists, func, select
+from sqlalchemy import and_, func, select
 
 from storage.database import tables
 from storage.database.column_types import as_datetime
@@ -29,18 +28,14 @@ def run_page(store: Store, policy: str, limit: int | None = None, after: Positio
 
 @dataclass(frozen=True)
 class AtWork:
-    """Who is at work on the steps of a policy: runs whose workers live, and the newest backfill among them."""
+    """Who is at work on the steps of a policy: runs whose workers live."""
 
     runs: frozenset[int]
-    backfill: int | None
     starts_at: int | None  # of the policy's schedule, µs
 
-    def on(self, status: str, run_id: int | None, window_end: datetime) -> int | None:
-        """The run that is at work on a step, or gets to it; None if nobody does. What is due before the schedule began is a backfill's."""
-        if status == "running":
-            return run_id if run_id in self.runs else None
-        is_before = self.starts_at is None or window_end <= as_datetime(self.starts_at)
-        return self.backfill if status == "pending" and is_before else None
+    def on(self, status: str, run_id: int | None) -> int | None:
+        """The run that is at work on a step, or gets to it; None if nobody does. A backfill writes into its steps that it gets to them."""
+        return run_id if status in ("pending", "running") and run_id in self.runs else None
 
 
 def at_work(store: Store, policy: str) -> AtWork:
@@ -48,12 +43,8 @@ def at_work(store: Store, policy: str) -> AtWork:
     r = tables.runs.c
     with store.read() as connection:
         gone = workers.interrupted_runs(connection)
-        running = connection.execute(
-            select(r.run_id, r.kind).where(r.policy == policy, r.status == "running")
-        ).all()
-    kinds = {row.run_id: row.kind for row in running if row.run_id not in gone}
-    backfill = max((run for run, kind in kinds.items() if kind == "backfill"), default=None)
-    return AtWork(frozenset(kinds), backfill, scoring_queue.starts_at(store, policy))
+        running = set(connection.scalars(select(r.run_id).where(r.policy == policy, r.status == "running")))
+    return AtWork(frozenset(running - gone), scoring_queue.starts_at(store, policy))
 
 
 def gap_page(store: Store, policy: str, limit: int | None = None, after: Position | None = None) -> RowPage:
@@ -69,7 +60,7 @@ def gap_page(store: Store, policy: str, limit: int | None = None, after: Positio
     )
     working, rows = at_work(store, policy), []
     for row in page.rows:
-        run = working.on(row["status"], row.pop("run_id"), row["window_end"])
+        run = working.on(row["status"], row.pop("run_id"))
         remedy = "at_work" if run is not None else _remedy(row, working.starts_at)
         rows.append(row | {"at_work_by": run, "remedy": remedy})
     return RowPage(rows, page.next_position)
@@ -85,13 +76,12 @@ def _remedy(row: Row, starts_at: int | None) -> GapRemedy:
 
 def running_backfills(store: Store) -> list[Row]:
     """
-    The backfills at work, by policy: with the number of steps that each has done, and of those that are left in the spans of its policy.
+    The backfills at work: with the number of steps that each has done, is at, and has left.
     """
-    r, e, b = tables.runs.c, tables.ledger.c, tables.backfilled_spans.c
-    inside = exists().where(b.policy == e.policy, b.span_start < e.window_end, e.window_end <= b.span_end)
-    of_policy = and_(e.policy == r.policy, e.status.in_(("pending", "running")), inside)
-    left = select(func.count()).where(of_policy).scalar_subquery()
-    at_work = select(func.count()).where(of_policy, e.status == "running").scalar_subquery()
+    r, e = tables.runs.c, tables.ledger.c
+    mine = and_(e.policy == r.policy, e.run_id == r.run_id, e.status.in_(("pending", "running")))
+    left = select(func.count()).where(mine).scalar_subquery()
+    at_work = select(func.count()).where(mine, e.status == "running").scalar_subquery()
     done = select(func.count()).where(e.run_id == r.run_id, e.status == "done").scalar_subquery()
     through = (
         select(func.max(e.window_end, type_=e.window_end.type))

@@ -95,10 +95,15 @@ def monitor_state(store: Store, policy: str) -> MonitorState:
     return MonitorState(**values)
 
 
-INTERRUPTED = """
-    SELECT MIN(window_start) AS first, MAX(window_end) AS until FROM open_gaps
-    WHERE policy = :policy AND kind = 'score' AND window_end <= (SELECT starts_at FROM policies WHERE policy = :policy)
+LEFT_BEHIND = (
+    """kind = 'score' AND status <> 'done' AND COALESCE(run_id, -1) NOT IN :at_work AND policy = :policy"""
+)
+INTERRUPTED = f"""
+    SELECT MIN(window_start) AS first, MAX(window_end) AS until FROM ledger
+    WHERE {LEFT_BEHIND} AND window_end <= (SELECT starts_at FROM policies WHERE policy = :policy)
 """
+OF_LEFT_BEHIND = f""" AND EXISTS (
+        SELECT 1 FROM ledger WHERE {LEFT_BEHIND} AND window_start <= t.event_time AND t.event_time < window_end)"""
 LEFT_OUT = """
     SELECT (SELECT MAX(span_end) FROM backfilled_spans WHERE policy = :policy) AS first,
            (SELECT starts_at FROM policies WHERE policy = :policy) AS until"""
@@ -121,19 +126,19 @@ def unscored_spans(store: Store, policy: str) -> dict[str, UnscoredSpan]:
         tables.runs.c.kind == "backfill", tables.runs.c.status == "running"
     )
     with store.read() as connection:
-        at_work = set(connection.scalars(running)) - workers.interrupted_runs(connection)
+        at_work = sorted(set(connection.scalars(running)) - workers.interrupted_runs(connection))
         for code, sql, which in (
-            ("interrupted", INTERRUPTED, ""),
+            ("interrupted", INTERRUPTED, OF_LEFT_BEHIND),
             ("left_out", LEFT_OUT, " AND NOT b.history"),
         ):
-            if code == "interrupted" and at_work:
-                continue
-            count = text(UNSCORED + which).bindparams(*instants)
-            typed = text(sql).columns(column("first", Instant), column("until", Instant))
-            row = connection.execute(typed, {"policy": policy}).one()
+            lists: list[Any] = [bindparam("at_work", expanding=True)] if code == "interrupted" else []
+            given: dict[str, Any] = {"policy": policy} | ({"at_work": at_work} if lists else {})
+            count = text(UNSCORED + which).bindparams(*instants, *lists)
+            typed = text(sql).bindparams(*lists).columns(column("first", Instant), column("until", Instant))
+            row = connection.execute(typed, given).one()
             if row.first is None or row.until is None or row.first >= row.until:
                 continue
-            given = {"policy": policy, "first": row.first, "until": row.until}
+            given |= {"first": row.first, "until": row.until}
             payments = int(connection.scalar(count, given) or 0)
             if payments:
                 spans[code] = UnscoredSpan(row.first, row.until, payments)

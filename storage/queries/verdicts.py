@@ -1,6 +1,8 @@
 """The log of verdicts, for lists."""
 
-from sqlalchemy import select, text
+from dataclasses import dataclass
+
+from sqlalchemy import exists, select, text
 
 from storage.database import tables
 from storage.database.database import Store
@@ -8,11 +10,30 @@ from storage.errors import Unknown
 from storage.queries.rows import Position, RowPage, SortKey, fetch_page
 
 
+@dataclass(frozen=True)
+class VerdictFilter:
+    """
+    Which verdicts to list; instants in µs, None for any.
+
+    Attributes
+    ----------
+    counting
+        Only the newest of each payment, unless it was taken back.
+    """
+
+    transaction_id: str | None = None
+    by: str | None = None
+    verdict: str | None = None
+    since: int | None = None
+    until: int | None = None
+    counting: bool = False
+
+
 def verdict_page(
-    store: Store, transaction_id: str | None = None, limit: int | None = None, after: Position | None = None
+    store: Store, filters: VerdictFilter, limit: int | None = None, after: Position | None = None
 ) -> RowPage:
     """
-    What people said of a payment, or of all, the newest first.
+    What people said, the newest first.
 
     Raises
     ------
@@ -20,10 +41,21 @@ def verdict_page(
         There is no such transaction.
     """
     v = tables.verdicts.c
-    rows = select(tables.verdicts)
-    if transaction_id is not None:
-        require_transaction(store, transaction_id)
-        rows = rows.where(v.transaction_id == transaction_id)
+    rows, newer = select(tables.verdicts), tables.verdicts.alias().c
+    if filters.transaction_id is not None:
+        require_transaction(store, filters.transaction_id)
+        rows = rows.where(v.transaction_id == filters.transaction_id)
+    if filters.by is not None:
+        rows = rows.where(v[tables.BY] == filters.by)
+    if filters.verdict is not None:
+        rows = rows.where(v.verdict == filters.verdict)
+    if filters.since is not None:
+        rows = rows.where(v.at >= filters.since)
+    if filters.until is not None:
+        rows = rows.where(v.at < filters.until)
+    if filters.counting:
+        later = exists().where(newer.transaction_id == v.transaction_id, newer.verdict_id > v.verdict_id)
+        rows = rows.where(v.verdict != "retracted", ~later)
     return fetch_page(store, rows, (SortKey(v.verdict_id, descending=True),), limit, after)
 
 

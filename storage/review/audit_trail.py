@@ -93,7 +93,7 @@ def os_user() -> str:
 
 def _canonical(value: Any) -> Any:
     """JSON as both engines give it back: Postgres reads 1e16 as a whole number."""
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return {key: _canonical(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_canonical(item) for item in value]

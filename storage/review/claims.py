@@ -11,15 +11,17 @@ from storage.database.database import Store
 from storage.database.tables import batches, claims, flags
 from storage.review.audit_trail import write_audits
 
+NotClaimed = Literal["unknown_transaction", "no_flag", "claimed"]
+
 
 @dataclass(frozen=True)
 class ClaimResult:
-    """Who has claimed a flag until when (µs), after somebody tried to; None where there is no flag. `code` says which is missing."""
+    """Who has claimed a flag until when (µs), after somebody tried to; None where there is no flag. `code` says why the flag is not theirs."""
 
     transaction_id: str
     by: str | None
     until: int | None
-    code: Literal["unknown_transaction", "no_flag"] | None = None
+    code: NotClaimed | None = None
 
 
 def claim(
@@ -52,7 +54,7 @@ def claim(
             changes = [{"subject": name, "before": None, "after": {"until": until}} for name in free]
             write_audits(connection, actor, "claim", changes, now)
     return [
-        ClaimResult(name, taken[name].by, taken[name].until)
+        ClaimResult(name, taken[name].by, taken[name].until, "claimed")
         if name in taken
         else ClaimResult(name, actor, until)
         if name in flagged

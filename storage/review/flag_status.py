@@ -3,10 +3,11 @@
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, select, text, update
+import numpy as np
+from sqlalchemy import Connection, select, text, update
 
 from storage.database import bulk
-from storage.database.cases import lock_cases, refresh_cases
+from storage.database.cases import lock_cases, write_cases
 from storage.database.column_types import Instant
 from storage.database.tables import flags, verdicts
 from storage.database.views import VISIBLE, ranked_labels
@@ -30,37 +31,63 @@ def update_flags(connection: Connection, ids: Iterable[str]) -> None:
     if not listed:
         return
     lock_cases(connection)
-    with bulk.staged_ids(connection, listed) as stage:
-        staged = f"SELECT transaction_id FROM {stage}"
-        answered = flags.c.transaction_id.in_(text(staged)) & flags.c.status.in_(ANSWERED)
-        connection.execute(
-            update(flags).where(answered).values(status="open", reviewer=None, reviewed_at=None)
-        )
-        holding = text(ranked_labels(VISIBLE, f"AND {{x}}.transaction_id IN ({staged})"))
-        rows = connection.execute(holding.columns(known_at=Instant, recorded_at=Instant)).all()
-        closed = _closed_without_opinion(connection, staged)
-        f = flags.c
-        flagged = select(f.policy, f.transaction_id).where(f.transaction_id.in_(text(staged)))
-        keys = connection.execute(flagged.order_by(f.policy, f.transaction_id)).all()
+    with bulk.staged_ids(connection, listed):
+        connection.execute(_OPENED)
+        rows = connection.execute(_HOLDING).all()
+        closed = _closed_without_opinion(connection)
+        found = connection.execute(_FLAGGED).all()
     answers = closed | {row.transaction_id: _answer(row) for row in rows if row.is_fraud is not None}
+    answered_flags = [flag for flag in found if flag.transaction_id in answers]
+    at = [answers[flag.transaction_id]["reviewed_at"] for flag in answered_flags]
     changes = [
-        {"of": policy, "id": name, **answers[name]} for policy, name in keys if name in answers
-    ]  # by the primary key: a search by the id alone would read all flags for each
-    if changes:
-        mine = and_(f.policy == bindparam("of"), f.transaction_id == bindparam("id"))
-        connection.execute(update(flags).where(mine), changes)
-    refresh_cases(connection, {name for _, name in keys})
+        (flag.policy, flag.transaction_id, answer["status"], answer["reviewer"], reviewed_at)
+        for flag, reviewed_at in zip(answered_flags, bulk.instants(np.array(at)), strict=True)
+        for answer in (answers[flag.transaction_id],)
+    ]
+    bulk.write_listed(connection, SET_STATUS, STATUS_COLUMNS, changes)
+    write_cases(connection, {(flag.policy, flag.case_id) for flag in found if flag.case_id is not None})
 
 
-def _closed_without_opinion(connection: Connection, staged: str) -> dict[str, dict[str, Any]]:
-    """The answer of the newest verdict without opinion on each of the staged transactions that has any."""
-    v = verdicts.c
-    without_opinion = and_(v.transaction_id.in_(text(staged)), v.verdict == NO_OPINION, not_retracted(v))
-    rows = connection.execute(
-        select(v.transaction_id, v.by, v.at).where(without_opinion).order_by(v.verdict_id)
+STATUS_COLUMNS = dict.fromkeys(("policy", "name", "status", "reviewer"), "text") | {
+    "reviewed_at": "timestamptz"
+}
+SET_STATUS = """
+    UPDATE flags SET status = s.status, reviewer = s.reviewer, reviewed_at = s.reviewed_at FROM ({rows}) s
+    WHERE flags.policy = s.policy AND flags.transaction_id = s.name"""
+
+
+# Of the staged transactions. Built once: that takes longer than to carry them out for a single payment.
+_STAGED = f"SELECT transaction_id FROM {bulk.STAGE}"
+_MINE = flags.c.transaction_id.in_(text(_STAGED))
+_OPENED = (
+    update(flags)
+    .where(_MINE, flags.c.status.in_(ANSWERED))
+    .values(status="open", reviewer=None, reviewed_at=None)
+)
+_HOLDING = text(ranked_labels(VISIBLE, f"AND {{x}}.transaction_id IN ({_STAGED})")).columns(
+    known_at=Instant, recorded_at=Instant
+)
+_FLAGGED = (
+    select(flags.c.policy, flags.c.transaction_id, flags.c.case_id)
+    .where(_MINE)
+    .order_by(flags.c.policy, flags.c.transaction_id)
+)
+_CLOSED = (
+    select(verdicts.c.transaction_id, verdicts.c.by, verdicts.c.at)
+    .where(
+        verdicts.c.transaction_id.in_(text(_STAGED)),
+        verdicts.c.verdict == NO_OPINION,
+        not_retracted(verdicts.c),
     )
+    .order_by(verdicts.c.verdict_id)
+)
+
+
+def _closed_without_opinion(connection: Connection) -> dict[str, dict[str, Any]]:
+    """The answer of the newest verdict without opinion on each of the staged transactions that has any."""
     return {
-        row.transaction_id: {"status": "closed", "reviewer": row.by, "reviewed_at": row.at} for row in rows
+        row.transaction_id: {"status": "closed", "reviewer": row.by, "reviewed_at": row.at}
+        for row in connection.execute(_CLOSED).all()
     }
 
 

@@ -89,19 +89,19 @@ def payment_states(connection: Connection, policy: str, ids: Sequence[str]) -> l
     f, v = flags.c, verdicts.c
     with bulk.staged_ids(connection, ids) as stage:
         mine = text(f"SELECT transaction_id FROM {stage}")
-        stored = set(connection.scalars(text(STORED.format(stage=stage))))
+        stored = set(connection.scalars(text(STORED.format(stage=stage))).all())
         found = select(f.transaction_id, f.status, f.channel).where(
             f.policy == policy, f.transaction_id.in_(mine)
         )
-        flagged = {row.transaction_id: row for row in connection.execute(found)}
+        flagged = {row.transaction_id: row for row in connection.execute(found).all()}
         answers = select(v.transaction_id, v.verdict, v.label_id).where(
             v.transaction_id.in_(mine), not_retracted(v)
         )
-        newest = {row.transaction_id: row for row in connection.execute(answers.order_by(v.verdict_id))}
+        newest = {row.transaction_id: row for row in connection.execute(answers.order_by(v.verdict_id)).all()}
         entries = select(v.transaction_id, v.verdict_id, v.verdict, v.by, v.at).where(
             v.transaction_id.in_(mine)
         )
-        last = {row.transaction_id: row for row in connection.execute(entries.order_by(v.verdict_id))}
+        last = {row.transaction_id: row for row in connection.execute(entries.order_by(v.verdict_id)).all()}
         rows = connection.execute(_label_rows(mine)).all()
         current = _holding(connection, stage)
         reported = _holding(connection, stage, NOT_BY_REVIEWERS)
@@ -135,7 +135,7 @@ def payment_states(connection: Connection, policy: str, ids: Sequence[str]) -> l
 def _holding(connection: Connection, stage: str, which: str = "") -> dict[str, int]:
     """The label_id of the label that holds of each staged payment, of all its labels or of some."""
     staged = f"AND {{x}}.transaction_id IN (SELECT transaction_id FROM {stage}) {which}"
-    rows = connection.execute(text(ranked_labels(VISIBLE, staged)))
+    rows = connection.execute(text(ranked_labels(VISIBLE, staged))).all()
     return {row.transaction_id: row.label_id for row in rows}
 
 

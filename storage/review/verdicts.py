@@ -10,8 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol
 
-from sqlalchemy import Connection, delete, insert
+from sqlalchemy import Connection, delete, insert, select
 
+from storage.database import bulk
 from storage.database.database import Store
 from storage.database.tables import claims, labels, verdicts
 from storage.errors import Refused, StorageError, Unknown
@@ -22,6 +23,7 @@ from storage.review.payment_state import Label, PaymentState, payment_states
 from storage.review.verdict_log import CUSTOMER, NO_OPINION, RETRACTED
 
 ROWS_A_WRITE = 1_000  # payments of one transaction: well under a second
+ROWS_OF_MANY = 500  # of more payments than that, so that others' writes come in between sooner
 IDS_MAX = 5  # that an error names
 
 Verdict = Literal["fraud", "genuine", "no_opinion"]
@@ -211,17 +213,30 @@ def _result(code: str | None, before: PaymentState, after: PaymentState) -> Stat
 
 
 def undo(
-    store: Store, policy: str, ids: Sequence[str], reason: str, actor: str, now: int
+    store: Store,
+    policy: str,
+    ids: Sequence[str],
+    reason: str,
+    actor: str,
+    now: int,
+    if_seen: Mapping[str, str] | None = None,
 ) -> Iterator[list[VerdictOutcome]]:
     """
     Retract the newest verdict on each of these payments with its label; yields the outcomes of each written chunk.
+
+    Parameters
+    ----------
+    if_seen
+        By payment, the version of its flag that the person has seen; any version without one.
 
     Raises
     ------
     Unknown
         There is no such transaction, or no verdict on it.
+    Refused
+        Somebody has answered since.
     """
-    return _write(store, policy, ids, _Undoing(reason, now), actor, now)
+    return _write(store, policy, ids, _Undoing(reason, now, if_seen or {}), actor, now)
 
 
 def retract(
@@ -327,9 +342,12 @@ class _Retracting:
 class _Undoing:
     reason: str
     now: int
+    if_seen: Mapping[str, str]
     audited_as = "undo verdict"
 
     def refusal(self, payment: PaymentState) -> str | None:
+        if self.if_seen.get(payment.transaction_id, payment.version) != payment.version:
+            return "seen_another"
         return "no_verdict" if payment.newest_verdict is None else None
 
     def change(self, payment: PaymentState) -> _Change:
@@ -381,9 +399,11 @@ def _write(
 ) -> Iterator[list[VerdictOutcome]]:
     """Check all payments before the first is written, then write them in chunks, each whole or not at all."""
     distinct = list(dict.fromkeys(ids))
-    chunks = [distinct[start : start + ROWS_A_WRITE] for start in range(0, len(distinct), ROWS_A_WRITE)]
-    with store.read() as connection:
-        _check([state for chunk in chunks for state in payment_states(connection, policy, chunk)], action)
+    rows = ROWS_A_WRITE if len(distinct) <= ROWS_A_WRITE else ROWS_OF_MANY
+    chunks = [distinct[start : start + rows] for start in range(0, len(distinct), rows)]
+    if len(chunks) > 1:
+        with store.read() as connection:
+            _check(payment_states(connection, policy, distinct), action)
     bulk_id = _bulk_id(len(distinct))
     for chunk in chunks:
         with store.write_exclusive() as connection:
@@ -411,7 +431,8 @@ def _change(
     changes = [action.change(payment) for action, payment in zip(actions, before, strict=True)]
     shared = {"by": actor, "bulk_id": bulk_id or _bulk_id(len(ids))}
     _insert(connection, before, changes, shared, now)
-    connection.execute(delete(claims).where(claims.c.policy == policy, claims.c.transaction_id.in_(ids)))
+    listed = bulk.with_listed_ids(bulk.listed_ids(connection.dialect.name), ids)
+    connection.execute(delete(claims).where(claims.c.policy == policy, claims.c.transaction_id.in_(listed)))
     update_flags(connection, ids)
     after = payment_states(connection, policy, ids)
     _audit(connection, actions[0], before, after, changes, shared, now)
@@ -448,16 +469,29 @@ def _insert(
         for payment, change in pairs
         if change.label is not None
     ]
-    returning = insert(labels).returning(labels.c.label_id, sort_by_parameter_order=True)
-    new_ids = iter(connection.scalars(returning, new).all() if new else ())
+    new_ids = _insert_labels(connection, new) if new else {}
     rows = [
         {
             **shared, **change.verdict, "transaction_id": payment.transaction_id, "at": now,
-            "label_id": change.label_id if change.label is None else next(new_ids),
+            "label_id": change.label_id if change.label is None else new_ids[payment.transaction_id],
         }
         for payment, change in pairs
     ]  # fmt: skip
     connection.execute(insert(verdicts), rows)
+
+
+def _insert_labels(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Insert one label a payment in one statement; returns their label_ids by transaction."""
+    c = labels.c
+    connection.execute(insert(labels), rows)
+    listed = bulk.listed_ids(connection.dialect.name)
+    mine = bulk.with_listed_ids(listed, [row["transaction_id"] for row in rows])
+    # A payment has no two labels of a source that became known at the same time.
+    keys = {(row["transaction_id"], row["source"], row["known_at"]) for row in rows}
+    found = connection.execute(
+        select(c.transaction_id, c.source, c.known_at, c.label_id).where(c.transaction_id.in_(mine))
+    )
+    return {row.transaction_id: row.label_id for row in found if tuple(row[:3]) in keys}
 
 
 def _audit(

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from sqlalchemy import ColumnElement, Connection, Select, and_, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Select, and_, bindparam, exists, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
@@ -61,6 +61,25 @@ def ensure(store: Store, missing: Sequence[Entry]) -> None:
     if missing:
         with store.write() as connection:
             _add(connection, missing)
+
+
+def assign(store: Store, entries: Sequence[Entry], run_id: int) -> list[Entry]:
+    """Write into entries that are to be done which run gets to them; returns all as they are then, the newest run's name in them."""
+    mine = [replace(each, run_id=run_id) if each.status == "pending" else each for each in entries]
+    values = [
+        {"of_kind": each.kind, "begin": each.window_start, "until": each.window_end, "of_policy": each.policy}
+        for each in mine
+        if each.status == "pending"
+    ]
+    if values:
+        row = ledger.c
+        given = (
+            row.policy == bindparam("of_policy"), row.kind == bindparam("of_kind"),
+            row.window_start == bindparam("begin"), row.window_end == bindparam("until"), row.status == "pending",
+        )  # fmt: skip
+        with store.write() as connection:
+            connection.execute(update(ledger).where(*given).values(run_id=run_id), values)
+    return mine
 
 
 def record_plan(store: Store, policy: str, planned: Sequence[Entry], until: int) -> None:

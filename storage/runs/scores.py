@@ -90,11 +90,10 @@ def write_scores(
         ids = scored.transaction_id[rows].tolist()
         with store.write() as connection:
             bulk.insert_new(connection, scores, _columns(policy, run_id, scored, rows))
-            with bulk.staged_ids(connection, ids) as stage:
-                mine = set(
-                    connection.execute(text(MINE.format(stage=stage)), {"p": policy, "r": run_id}).scalars()
-                )
-                connection.execute(text(DEQUEUE.format(stage=stage)), {"p": policy})
+            given = {"p": policy, "listed_ids": json.dumps(ids)}
+            listed = bulk.listed_ids(connection.dialect.name)
+            mine = set(connection.scalars(text(MINE.format(ids=listed)), given | {"r": run_id}))
+            connection.execute(text(DEQUEUE.format(ids=listed)), given)
             mine_flagged = [by_id[n] for n in ids if n in mine and n in by_id]
             flagged += _raise_flags(connection, store, policy, run_id, mine_flagged)
             if notify:
@@ -103,12 +102,8 @@ def write_scores(
     return WriteResult(written, flagged, len(scored) - written)
 
 
-MINE = """
-    SELECT s.transaction_id FROM {stage} w JOIN scores s ON s.transaction_id = w.transaction_id
-    WHERE s.policy = :p AND s.run_id = :r"""
-DEQUEUE = (
-    "DELETE FROM scoring_queue WHERE policy = :p AND transaction_id IN (SELECT transaction_id FROM {stage})"
-)
+MINE = "SELECT transaction_id FROM scores WHERE policy = :p AND run_id = :r AND transaction_id IN ({ids})"
+DEQUEUE = "DELETE FROM scoring_queue WHERE policy = :p AND transaction_id IN ({ids})"
 
 
 def _columns(policy: str, run_id: int, scored: ModelScores, rows: Ints) -> dict[str, list[object]]:
@@ -154,8 +149,8 @@ def _raise_flags(
     connection.execute(make(flags).on_conflict_do_nothing(), rows)
     ids = [flag.transaction_id for flag in raised]
     set_order(connection, policy, ids)
-    assign_cases(connection, store, policy, ids)
     update_flags(connection, ids)
+    assign_cases(connection, store, policy, ids)
     return len(rows)
 
 

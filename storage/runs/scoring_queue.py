@@ -75,9 +75,9 @@ def add_backfilled_span(store: Store, policy: str, start: int, end: int, as_of: 
     not queued on arrival, since the policy did not cover the span then. They are queued here.
     """
     with store.write_exclusive() as connection:
-        for span in _coverage(connection, policy).spans:
-            if span[0] <= start and end <= span[1]:
-                return
+        mine = (each for each in coverage(connection) if each.policy == policy)
+        if any(first <= start and end <= last for each in mine for first, last in each.spans):
+            return
         connection.execute(insert(backfilled_spans).values(policy=policy, span_start=start, span_end=end))
         _queue_span(connection, store, policy, start, end, visible_after=as_of)
 
@@ -100,20 +100,14 @@ def retire_policies(store: Store, active: Collection[str]) -> list[str]:
 
 def coverage(connection: Connection) -> list[Coverage]:
     """The spans that each policy covers."""
-    named = set(connection.scalars(select(policies.c.policy)))
-    named |= set(connection.scalars(select(backfilled_spans.c.policy).distinct()))
-    return [_coverage(connection, policy) for policy in sorted(named)]
-
-
-def _coverage(connection: Connection, policy: str) -> Coverage:
-    starts = connection.scalar(select(policies.c.starts_at).where(policies.c.policy == policy))
-    spans = [(starts, FOREVER)] if starts is not None else []
-    rows = connection.execute(
-        select(backfilled_spans.c.span_start, backfilled_spans.c.span_end).where(
-            backfilled_spans.c.policy == policy
-        )
-    )
-    return Coverage(policy, tuple(spans + sorted((row.span_start, row.span_end) for row in rows)))
+    p, b = policies.c, backfilled_spans.c
+    spans: dict[str, list[tuple[int, int]]] = {}
+    for policy, starts in connection.execute(select(p.policy, p.starts_at)).all():
+        spans[policy] = [(starts, FOREVER)] if starts is not None else []
+    backfilled = select(b.policy, b.span_start, b.span_end).order_by(b.span_start, b.span_end)
+    for policy, start, end in connection.execute(backfilled).all():
+        spans.setdefault(policy, []).append((start, end))
+    return [Coverage(policy, tuple(spans[policy])) for policy in sorted(spans)]
 
 
 def enqueue(connection: Connection, covered: Sequence[Coverage], ids: Strings, event_time: Ints) -> None:

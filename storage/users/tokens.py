@@ -1,8 +1,8 @@
 """Tokens by which programs ask. Only the hash of a token's secret is stored."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import bindparam, insert, select, update
 
 from storage.database.database import Store
 from storage.database.tables import api_tokens, users
@@ -66,14 +66,18 @@ def issue(
 def find(store: Store, secret_hash: str) -> tuple[TokenRow, UserRow | None] | None:
     """The token whose secret has this hash, in force or not, and the user who issued it; None if there is none."""
     with store.read() as connection:
-        mine = select(*COLUMNS).where(api_tokens.c.secret_hash == secret_hash)
-        row = connection.execute(mine).mappings().one_or_none()
-        if row is None:
-            return None
-        token = TokenRow(**row)
-        issuer = select(users).where(users.c.user_id == token.user_id)
-        user = connection.execute(issuer).mappings().one_or_none()
-    return token, None if user is None else UserRow(**user)
+        row = connection.execute(_WITH_ISSUER, {"secret_hash": secret_hash}).one_or_none()
+    if row is None:
+        return None
+    token, user = TokenRow(*row[: len(COLUMNS)]), row[len(COLUMNS) :]
+    return token, None if token.user_id is None or user[0] is None else UserRow(*user)
+
+
+_WITH_ISSUER = (
+    select(*COLUMNS, *(users.c[each.name] for each in fields(UserRow)))
+    .outerjoin(users, users.c.user_id == api_tokens.c.user_id)
+    .where(api_tokens.c.secret_hash == bindparam("secret_hash"))
+)
 
 
 def stored_tokens(store: Store) -> list[TokenRow]:

@@ -252,7 +252,18 @@ def fill(store: Store) -> None:
         "test_frauds": 6,
     }
     results = [TechniqueMetric("undersampling", 1, "average_precision", 0.4, 0.3, 0.5)]
-    comparisons.save(store, NOW, "ann", "", settings, [fold], {}, "undersampling is best", results)
+    comparisons.save(
+        store,
+        NOW,
+        "ann",
+        "",
+        settings,
+        [fold],
+        {},
+        "undersampling is best",
+        results,
+        {"undersampling": {"recall": [0.1, 1.0], "precision": [0.9, 0.2]}},
+    )
 
 
 def example_of(call: Call) -> dict[str, Any]:

@@ -6,6 +6,8 @@ from pipeline.config.config import Config
 from pipeline.rendering.report_data import ReportData
 from pipeline.reporting import report
 from storage.database.database import Store
+from storage.models import comparisons
+from storage.models.comparisons import TechniqueMetric
 from tests.support.sql import execute
 from tests.support.worlds import FROM, NOW, SMALL, TO
 
@@ -29,6 +31,19 @@ def write_quality_metrics(store: Store) -> None:
                   ('live', '2025-01-20 00:00:00.000000', '2025-01-27 00:00:00.000000', 0, 'blend', 'precision', 'realised', .5, NULL, NULL, 9, FALSE, NULL),
                   ('live', '2025-01-27 00:00:00.000000', '2025-02-03 00:00:00.000000', 0, '', 'recall', 'realised', NULL, NULL, NULL, 0, FALSE, 'no fraud is known')""",
     )  # fmt: skip
+
+
+def write_comparison(store: Store) -> None:
+    """A comparison as `compare` stores it."""
+    results = [
+        TechniqueMetric("HBOS", 1, "ap", 0.4, 0.3, 0.5),
+        TechniqueMetric("SMOTE 10 %", 2, "ap", 0.2, None, None),
+        TechniqueMetric("SMOTE 10 %", 2, "cost", None, None, None),
+    ]
+    curves = {"HBOS": {"recall": [0.25, 0.5, 1.0], "precision": [0.9, 0.6, 0.1]}}
+    comparisons.save(
+        store, NOW, "ann", "", {"per_day": 5}, [{}], {"HBOS": "quick"}, "HBOS ranks best.", results, curves
+    )
 
 
 def plant_hostile_values(store: Store) -> None:

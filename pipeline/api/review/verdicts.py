@@ -15,7 +15,16 @@ from pipeline.api.idempotency import IdempotencyKey, replay_headers, request_key
 from pipeline.api.listing import Listing, Parameters, json_answer, value_adapter
 from pipeline.api.problem_codes import PROBLEMS
 from pipeline.api.problems import ApiError
-from pipeline.api.types import LongText, Name, PathTransaction, Reason, TransactionId, TransactionIds
+from pipeline.api.types import (
+    LongText,
+    Name,
+    PathTransaction,
+    Reason,
+    Since,
+    TransactionId,
+    TransactionIds,
+    Until,
+)
 from pipeline.errors import Forbidden
 from pipeline.services.review.verdicts import (
     Action,
@@ -87,10 +96,19 @@ class VerdictOutcomes:
 
 @router.get("/verdicts", operation_id="list_verdicts", response_model=Listing[VerdictRecord])
 def list_(
-    context: Context, parameters: Parameters, transaction_id: Annotated[TransactionId | None, Query()] = None
+    context: Context,
+    parameters: Parameters,
+    transaction_id: Annotated[TransactionId | None, Query()] = None,
+    by: Name | None = None,
+    verdict: Verdict | None = None,
+    since: Since = None,
+    until: Until = None,
+    counting: Annotated[
+        bool, Query(description="Only the newest of each payment, unless it was taken back.")
+    ] = False,
 ) -> Response:
     """List what people said, the newest first; of one payment, or of all."""
-    request = VerdictRequest(transaction_id)
+    request = VerdictRequest(transaction_id, by, verdict, since, until, counting)
     show = partial(_visible, context)
     return parameters.answer(
         VerdictRecord,

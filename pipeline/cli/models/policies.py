@@ -70,7 +70,11 @@ def diff_policies(
         if limit:
             listed = every(list_differences, session, request, limit=limit)
             write_rows(
-                map(_row, listed), COLUMNS, output_format, output, "both policies flag the same transactions"
+                (_row(each, output_format) for each in listed),
+                COLUMNS,
+                output_format,
+                output,
+                "both policies flag the same transactions",
             )
 
 
@@ -94,10 +98,12 @@ def summary_lines(summary: "PolicyDiffSummary") -> Iterator[str]:
     )
 
 
-def _row(difference: "PolicyDifference") -> dict[str, Any]:
+def _row(difference: "PolicyDifference", output_format: str) -> dict[str, Any]:
+    from pipeline.cli.output import shown_score
+
     return {
         **vars(difference),
         "amount": difference.amount.value,
-        "score_a": difference.score_against,
-        "score_b": difference.score,
+        "score_a": shown_score(difference.score_against, output_format),
+        "score_b": shown_score(difference.score, output_format),
     }

@@ -28,18 +28,27 @@ TITLES = {
 }
 
 
-@click.command(cls=Command, epilog="fraudwatch doctor\nfraudwatch doctor --policy cautious")
+@click.command(
+    cls=Command, epilog="fraudwatch doctor\nfraudwatch doctor --policy cautious\nfraudwatch doctor --repair"
+)
 @policy_option
+@click.option(
+    "--repair",
+    is_flag=True,
+    help="Compute cases of the queue anew first, if they are not those of the flags.",
+)
 @click.pass_obj
-def doctor(context: CliContext, policy: str) -> None:
+def doctor(context: CliContext, policy: str, repair: bool) -> None:
     """Check everything, and say why nothing was flagged.
 
     Exit code 1 if a check fails.
     """
-    from pipeline.services.monitoring.doctor import check
+    from pipeline.services.monitoring import doctor as checks
 
     with context.session() as session:
-        results = check(session, policy)
+        if repair:
+            checks.repair(session)
+        results = checks.check(session, policy)
     for result in results:
         click.echo(result_line(result))
     if any(result.failed for result in results):
@@ -211,6 +220,15 @@ def _scores(_code: str, facts: "checks.ScoreFacts") -> str:
     return f"{facts.scored:,} transactions scored; only live raises flags"
 
 
+def _cases(code: str, facts: "checks.CaseFacts") -> str:
+    if code == "as_flags":
+        return f"{facts.stored:,} with an open flag, as the flags say"
+    return (
+        f"{facts.wrong:,} of {facts.stored:,} are not what the flags say, nor are {facts.wrong_counts:,} counts of them: "
+        "fraudwatch doctor --repair computes them anew"
+    )
+
+
 def _answers(_code: str, facts: "checks.OverdueFacts") -> str:
     from pipeline.number_text import counted
 
@@ -236,7 +254,7 @@ SENTENCES: Mapping[str, Callable[[str, Any], str]] = {
     "config": _config, "database": _database, "erased": _erased, "model_key": _model_key, "clock": _clock, "transactions": _transactions,
     "entities": _entity, "waiting_rows": _waiting, "currency_rates": _currency_rates, "labels": _labels,
     "model": _model, "newest_training": _newest_training, "schedule": _schedule, "ticks": _ticks, "failing": _failing, "steps": _steps, "unscored": _unscored, "queue": _queue,
-    "flags": _flags, "scores": _scores, "answers": _answers, "messages": _messages, "challenger": _challenger,
+    "flags": _flags, "scores": _scores, "cases": _cases, "answers": _answers, "messages": _messages, "challenger": _challenger,
 }  # fmt: skip
 
 

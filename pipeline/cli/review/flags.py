@@ -110,7 +110,7 @@ def list_flags(
         is_table = output_format == "table"
         columns = [*(TABLE_COLUMNS if is_table else _all_columns(config.schema_.entities))]
         columns += ["muted_by"] if muted else []
-        rows = (_row(flag, is_table) for flag in listed)
+        rows = (_row(flag, output_format) for flag in listed)
         write_rows(rows, columns, output_format, output, "no flags match; see fraudwatch doctor")
         hidden = 0 if muted else count_flags(session, replace(request, muted=True))
     if hidden:
@@ -122,7 +122,10 @@ def _all_columns(entities: tuple[str, ...]) -> list[str]:
     return [*first, *entities, *rest, *SCORE_COLUMNS, *VERDICT_COLUMNS]
 
 
-def _row(flag: "FlagRecord", is_table: bool) -> dict[str, Any]:
+def _row(flag: "FlagRecord", output_format: str) -> dict[str, Any]:
+    from pipeline.cli.output import shown_score
+
+    is_table = output_format == "table"
     texts = "; ".join(reason.text for reason in flag.reasons[:REASONS_MAX])
     loss = None if flag.expected_loss is None else flag.expected_loss.value
     guessed = loss is not None and flag.fraud_probability is None
@@ -131,6 +134,7 @@ def _row(flag: "FlagRecord", is_table: bool) -> dict[str, Any]:
         **vars(flag),
         "amount": flag.amount.value,
         "currency": flag.amount.currency,
+        "score": shown_score(flag.score, output_format),
         "expected_loss": f"≤ {loss}" if guessed and is_table else loss,
         "reasons": texts if is_table else [vars(reason) for reason in flag.reasons],
     }
@@ -143,6 +147,7 @@ def _row(flag: "FlagRecord", is_table: bool) -> dict[str, Any]:
 def show_flag(context: CliContext, transaction_id: str, policy: str) -> None:
     """Show a flag with its fields, scores, reasons, label and verdicts."""
     from pipeline.cli.review.verdicts import verdict_text
+    from pipeline.number_text import score_text
     from pipeline.sanitize import for_terminal
     from pipeline.services.review.flags import show_flag as flag_of
     from pipeline.services.review.verdicts import VerdictRequest, list_verdicts
@@ -154,7 +159,7 @@ def show_flag(context: CliContext, transaction_id: str, policy: str) -> None:
         "transaction": f"{flag.transaction_id}, {flag.event_time:%Y-%m-%d %H:%M:%S} UTC",
         "amount": f"{flag.amount.value:,f} {flag.amount.currency}",
         **{name: _field_text(value) for name, value in flag.fields.items() if value is not None},
-        "flagged": f"on channel {flag.channel} by model {flag.model_id} in run {flag.run_id}, score {flag.score:.4f}",
+        "flagged": f"on channel {flag.channel} by model {flag.model_id} in run {flag.run_id}, score {score_text(flag.score)} ({flag.score})",
         "expected loss": _expected_loss_text(flag),
         "status": flag.status + (f", by {flag.reviewer}" if flag.reviewer else ""),
         "label": _label_text(flag),

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from pipeline.card_numbers import LONG_NUMBER, SEPARATORS, is_card_number, last_four, mask_numbers
 from pipeline.config.sections import SchemaSection
 from pipeline.errors import InputError
-from pipeline.ingest.formats.arrow_arrays import Arrow, Bools, as_bools
+from pipeline.ingest.formats.arrow_arrays import Arrow, Bools, as_bools, characters
 from pipeline.ingest.formats.columns import is_text, texts
 from pipeline.ingest.formats.row_batch import RowBatch
 from pipeline.ingest.formats.validators import Reasons
@@ -63,12 +63,11 @@ def _has_track_data(column: Arrow) -> Bools | None:
     """Which rows of a column have track data, None if none has."""
     if not is_text(column.type):
         return None
-    text = texts(column)
-    data = text.buffers()[2]
-    characters = data.to_pybytes() if data else b""
-    if not any(sign in characters for sign in _TRACK_SIGNS):  # found much faster than the expression
+    text = column if pa.types.is_string(column.type) else texts(column)
+    written = characters(text)
+    if not any(sign in written for sign in _TRACK_SIGNS):  # found much faster than the expression
         return None
-    wrong = as_bools(pc.match_substring_regex(text, _TRACK))
+    wrong = as_bools(pc.match_substring_regex(texts(text), _TRACK))
     return wrong if wrong.any() else None
 
 
@@ -128,6 +127,8 @@ class PlainCardNumberCheck:
         if self._done or not len(rows):
             return
         self._done = True
+        if len(rows) < VALUES_MIN:
+            return
         for name in (*self._hashable, *self._others):
             column = rows.columns.get(self._source_names.get(name, name))
             if column is not None and not pa.types.is_nested(column.type):

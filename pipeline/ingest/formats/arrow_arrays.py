@@ -12,6 +12,12 @@ Bools = NDArray[np.bool_]
 Arrow = Any  # a pyarrow Array
 
 
+def characters(column: Arrow) -> bytes:
+    """All characters of a column of text in UTF-8, maybe more: what is not in them need not be looked for row by row."""
+    data = column.buffers()[2]
+    return data.to_pybytes() if data else b""
+
+
 def as_bools(column: Arrow) -> Bools:
     """Return a column of booleans; missing is false."""
     return np.asarray(pc.fill_null(column, False).to_numpy(zero_copy_only=False), dtype=bool)

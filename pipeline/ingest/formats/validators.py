@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from pipeline.config.sections import FormatSection, LabelsSection
 from pipeline.errors import InputError
 from pipeline.ingest.formats import columns
-from pipeline.ingest.formats.arrow_arrays import Arrow, Bools, as_bools, as_objects
+from pipeline.ingest.formats.arrow_arrays import Arrow, Bools, as_bools, as_objects, characters
 from pipeline.ingest.formats.columns import PLAIN_FORMAT
 from pipeline.ingest.formats.grammars.minor_units import in_major_units
 from pipeline.ingest.formats.grammars.numbers import MIXED_CASE, any_thousands, currencies_of, grammar
@@ -28,9 +28,9 @@ ID_MAX = 200  # characters, as in the database
 TEXT_MAX = 500  # characters: entities are indexed, and Postgres indexes at most 2,704 bytes
 AMOUNT_MAX = 1e15  # in its own currency: a float still tells two whole numbers apart
 BASE_MAX = 9e11  # in the base currency: still exact in 1/10,000 as a float, and sums of a thousand fit int64
-MISSING_WORDS = (
+MISSING_WORDS = pa.array([
     "\\N", "NULL", "Null", "null", "NONE", "None", "none", "NAN", "NaN", "Nan", "nan", "<NA>", "#N/A",
-)  # fmt: skip  # of ids; NA is Namibia
+])  # fmt: skip  # of ids; NA is Namibia
 # A number as spreadsheets and programs write one that is too long for them, in any country: 4.11E+15, 4,11E+15, 4.1E7.
 EXPONENT = r"^[+-]?(\d([.,]\d+)?[eE]\+\d+|\d[.,]\d+[eE]([7-9]|\d\d+))$"
 # Of ISO 8601, but not accepted: 24:00, a leap second, a week, the day of a year.
@@ -96,13 +96,12 @@ def ids(column: Arrow, name: str, reasons: Reasons) -> Arrow:
 def identifiers(column: Arrow, name: str, reasons: Reasons, length_max: int = TEXT_MAX) -> Arrow:
     """Return the ids of things that rows share; values may be missing, also as one of `MISSING_WORDS`."""
     text = texts(column, name, reasons, length_max)
-    word = pc.is_in(text, pa.array(MISSING_WORDS))
+    word = pc.is_in(text, MISSING_WORDS)
     if pc.any(word).as_py():
         text = pc.if_else(word, None, text)
-    data = text.buffers()[2]
-    characters = data.to_pybytes() if data else b""
+    written = characters(text)
     # A sign of EXPONENT: rare in ids, and found much faster than the expression.
-    if any(sign in characters for sign in (b"+", b".", b",")):
+    if any(sign in written for sign in (b"+", b".", b",")):
         lost = as_bools(pc.match_substring_regex(text, EXPONENT))
         reasons.add(lost, f"{name} has lost digits, like 4.11E+15: export it as text")
     return text
@@ -112,10 +111,13 @@ def texts(column: Arrow, name: str, reasons: Reasons, length_max: int = TEXT_MAX
     """Return a text field; values may be missing."""
     _require_type(column, name, lambda kind: not pa.types.is_nested(kind), "text")
     text = columns.texts(column)
-    long = pc.greater(pc.utf8_length(text), length_max)
-    reasons.add(as_bools(long), f"{name} is longer than {length_max} characters: shorten it")
-    nul = pc.match_substring(text, "\0")
-    reasons.add(as_bools(nul), f"{name} holds a NUL character, which no database stores: remove it")
+    written = characters(text)
+    if len(written) > length_max:
+        long = pc.greater(pc.utf8_length(text), length_max)
+        reasons.add(as_bools(long), f"{name} is longer than {length_max} characters: shorten it")
+    if b"\0" in written:
+        nul = pc.match_substring(text, "\0")
+        reasons.add(as_bools(nul), f"{name} holds a NUL character, which no database stores: remove it")
     return text
 
 

@@ -9,7 +9,6 @@ from pipeline.rendering.elements import ReportSection
 from pipeline.rendering.report_data import ReportData, total
 from pipeline.rendering.text import instant_text, safe_text
 from storage.database.column_types import as_datetime
-from storage.queries import report_counts
 from storage.queries.choices import newest_findings
 from storage.queries.models import check_page
 
@@ -33,7 +32,7 @@ def section(data: ReportData) -> ReportSection:
 
 
 def _gaps(data: ReportData) -> Iterator[str]:
-    rows = report_counts.ledger_days(data.store, data.scope)
+    rows = data.ledger_days
     failed = sum(row["n"] for row in rows if row["status"] == "failed")
     if failed:
         yield f"{failed:,} steps failed: fraudwatch gaps lists the errors with their remedies."
@@ -58,14 +57,14 @@ def _findings(data: ReportData) -> Iterator[str]:
 
 
 def _drift(data: ReportData) -> Iterator[str]:
-    names = report_counts.newest_alarms(data.store, data.scope)
+    names = data.newest_alarms
     if names:
         listed = ", ".join(safe_text(name) for name in names[:3]) + (" …" if len(names) > 3 else "")
         yield f"{len(names)} features or scores raise an alarm in the newest measured window: {listed} (see Drift)."
 
 
 def _quality(data: ReportData) -> Iterator[str]:
-    alarms = [row for row in report_counts.quality_windows(data.store, data.scope) if row["alarm"]]
+    alarms = [row for row in data.quality_windows if row["alarm"]]
     if alarms:
         newest = max(alarms, key=lambda row: row["window_start"])
         metric = safe_text(newest["metric"]).replace("_", " ")
@@ -77,7 +76,7 @@ def _old_flags(data: ReportData) -> Iterator[str]:
     today = np.datetime64(instant_text(data.scope.as_of)[:10], "D")
     old = sum(
         row["n"]
-        for row in report_counts.queue_days(data.store, data.scope)
+        for row in data.queue_days
         if row["status"] == "open"
         and today - np.datetime64(row["day"], "D") > np.timedelta64(OLD_FLAG_DAYS, "D")
     )

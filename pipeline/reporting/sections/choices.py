@@ -18,7 +18,9 @@ def section(data: ReportData) -> ReportSection:
     title = "Strategy choices"
     if not data.choices:
         return ReportSection(
-            "choices", title, missing=["No training has chosen a strategy yet: run fraudwatch train."]
+            "choices",
+            title,
+            missing=["No training has chosen a strategy yet: start it with fraudwatch train."],
         )
     newest = data.choices[-1]
     sentences = [f"Now: {safe_text(newest['sentence'])}"]
@@ -36,9 +38,19 @@ def section(data: ReportData) -> ReportSection:
 
 def prevalence(data: ReportData) -> Chart:
     """Prevalence with its interval at each training; the shape shows the strategy."""
+    rows = _rows(data)
+    return Chart(
+        "choice",
+        "Prevalence of fraud and strategy",
+        f"Prevalence of fraud with its 95 % interval at {len(rows)} trainings; the shape shows the strategy chosen. "
+        f"The newest: {rows[-1]['tooltip']}.",
+        lambda: charts.to_spec(_draw(rows)),
+    )
+
+
+def _draw(rows: list[dict[str, Any]]) -> Any:
     import altair
 
-    rows = _rows(data)
     colour = charts.strategy_encoding([row["strategy"] for row in rows], points=True)
     floor, top = min(row["floor"] for row in rows), max(row["upper"] for row in rows)
     base = altair.Chart(charts.inline_data(rows)).encode(
@@ -57,14 +69,7 @@ def prevalence(data: ReportData) -> Chart:
     line = base.mark_line(strokeWidth=1, color=charts.MUTED).encode(y=y)
     dots = base.mark_point(size=90, filled=True, opacity=1).encode(y=y, **colour)
     names = base.mark_text(align="left", dx=7, dy=-9, fontWeight="bold").encode(y=y, text="change:N")
-    newest = rows[-1]
-    return Chart(
-        "choice",
-        "Prevalence of fraud and strategy",
-        f"Prevalence of fraud with its 95 % interval at {len(rows)} trainings; the shape shows the strategy chosen. "
-        f"The newest: {newest['tooltip']}.",
-        charts.to_spec(line + bars + dots + names),
-    )
+    return line + bars + dots + names
 
 
 def _rows(data: ReportData) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from detectors.base import STRATEGIES
 from detectors.evaluation.metrics import CumulativeCounts, average_precision, cumulative_counts
-from pipeline.number_text import mean_money, money, number
+from pipeline.number_text import mean_money, money, score_text
 from pipeline.rendering import charts
 from pipeline.rendering.elements import Chart, ReportSection
 from pipeline.rendering.report_data import ReportData, total
@@ -46,7 +46,10 @@ def section(data: ReportData) -> ReportSection:
         for curve in strategy_curves
     ]
     return ReportSection(
-        "curves", title, sentences, charts=[partial(precision_recall, data), partial(cost, data)]
+        "curves",
+        title,
+        sentences,
+        charts=[partial(precision_recall, strategy_curves), partial(cost, data, strategy_curves)],
     )
 
 
@@ -56,9 +59,8 @@ def curves(data: ReportData) -> list[ThresholdCurve]:
     return [curve for curve in candidates if curve is not None]
 
 
-def precision_recall(data: ReportData) -> Chart:
+def precision_recall(strategy_curves: list[ThresholdCurve]) -> Chart:
     """Precision over recall."""
-    strategy_curves = curves(data)
     rows = [row for curve in strategy_curves for row in _precision_points(curve)]
     marks: list[dict[str, Any]] = [
         {
@@ -72,15 +74,14 @@ def precision_recall(data: ReportData) -> Chart:
         "precision-recall",
         "Precision and recall of mature payments",
         f"Precision over recall as the threshold falls, a line for each strategy; marks: {operating_points}.",
-        _draw(rows, marks, ("recall", "precision"), share_axes=True),
+        lambda: _draw(rows, marks, ("recall", "precision"), share_axes=True),
         note="Scores of different strategies are not on one scale, so each has its own curve. A mark is the operating point: it "
         "combines the thresholds of several weeks and channels, so it may lie beside the curve.",
     )
 
 
-def cost(data: ReportData) -> Chart:
+def cost(data: ReportData, strategy_curves: list[ThresholdCurve]) -> Chart:
     """Cost per day over flags per day."""
-    strategy_curves = curves(data)
     rows = [row for curve in strategy_curves for row in _cost_points(curve, data)]
     marks: list[dict[str, Any]] = [
         {
@@ -95,7 +96,7 @@ def cost(data: ReportData) -> Chart:
         "cost",
         "Cost of missed fraud and unnecessary reviews",
         f"Cost per day over flags per day, a line for each strategy; an unnecessary review costs {review}. Marks: {operating_points}.",
-        _draw(rows, marks, ("flags per day", f"cost per day, {data.currency}"), share_axes=False),
+        lambda: _draw(rows, marks, ("flags per day", f"cost per day, {data.currency}"), share_axes=False),
     )
 
 
@@ -148,7 +149,7 @@ def _precision_points(curve: ThresholdCurve) -> Iterator[dict[str, Any]]:
         recall, precision = steps.tp[k] / steps.positives, steps.tp[k] / (steps.tp[k] + steps.fp[k])
         yield {
             "strategy": curve.strategy, "place": int(k), "x": round(float(recall), 5), "y": round(float(precision), 5),
-            "tooltip": f"{curve.strategy}, score from {number(steps.threshold[k], 4)}: precision {share(precision, 1)}, recall {share(recall, 1)}",
+            "tooltip": f"{curve.strategy}, score from {score_text(steps.threshold[k])}: precision {share(precision, 1)}, recall {share(recall, 1)}",
         }  # fmt: skip
 
 
@@ -161,7 +162,7 @@ def _cost_points(curve: ThresholdCurve, data: ReportData) -> Iterator[dict[str, 
         daily_cost = (curve.missed_cost[k] + steps.fp[k] * review) / curve.days
         yield {
             "strategy": curve.strategy, "place": int(k), "x": round(float(flags[k]), 4), "y": round(float(daily_cost), 2),
-            "tooltip": f"{curve.strategy}, score from {number(steps.threshold[k], 4)}: {flags[k]:,.1f} flags and {mean_money(daily_cost, data.currency)} per day",
+            "tooltip": f"{curve.strategy}, score from {score_text(steps.threshold[k])}: {flags[k]:,.1f} flags and {mean_money(daily_cost, data.currency)} per day",
         }  # fmt: skip
 
 

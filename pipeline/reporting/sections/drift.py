@@ -4,16 +4,15 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
+from pipeline.monitoring.drift_reference import calendar_features
 from pipeline.number_text import number
 from pipeline.rendering import charts
 from pipeline.rendering.elements import Chart, ReportSection, Table
 from pipeline.rendering.report_data import ReportData
 from pipeline.rendering.text import instant_text, iso_instant, safe_text
 from storage.frames import DAY
-from storage.queries import report_counts
 from storage.queries.report_counts import Row
 
-FEATURES_MAX = 20  # rows of the heat map
 COLUMNS_MAX = 62  # of the heat map; in longer spans a column shows the worst of several windows
 EFFECT_MAX = 0.5  # effect at which the colour scale ends
 SHAPES = (
@@ -30,11 +29,10 @@ TOOLTIP = (
 def section(data: ReportData) -> ReportSection:
     """Heat map, all metrics of one feature, and a table of alarms."""
     title = "Drift"
-    features = report_counts.drift_features(data.store, data.scope)
-    charted = [row for row in features[:FEATURES_MAX] if row["effect"] is not None]
-    if not charted:
+    features = data.drift_features
+    if not data.top_drift_features:
         return ReportSection("drift", title, missing=[_missing(bool(features))])
-    worst = _worst_by_feature(_windows(data, charted))
+    worst = _worst_by_feature(_windows(data))
     alarmed = [row for row in features if row["alarms"]]
     names = ", ".join(safe_text(row["feature"]) for row in alarmed[:5]) + (" …" if len(alarmed) > 5 else "")
     sentences = [
@@ -55,16 +53,17 @@ def section(data: ReportData) -> ReportSection:
 
 def heat(data: ReportData) -> Chart:
     """The largest effect of each feature and window."""
-    windows = _windows(data, _top_features(data))
-    order = [safe_text(row["feature"]) for row in _top_features(data)]
+    windows = _windows(data)
+    order = [safe_text(row["feature"]) for row in data.top_drift_features]
     rows = list(_cells(windows))
-    worst = max(rows, key=lambda row: row["effect"])
+    last = calendar_features(data.config)
+    worst = max(rows, key=lambda row: (row["alarm"], row["feature"] not in last, row["effect"]))
     return Chart(
         "drift",
         "Drift by feature and window",
         f"Heat map of {len(order)} features over the windows of the span, lighter means farther from the training data; dots are alarms, "
         f"{sum(row['alarm'] for row in rows)} in all. The largest: {worst['tooltip']}.",
-        charts.to_spec(_heat_map(rows, order), height=22 * len(order)),
+        lambda: charts.to_spec(_heat_map(rows, order), height=22 * len(order)),
         note="A cell shows a window's largest effect on one scale for all metrics (for distributions the share of payments that would have to change "
         f"to undo it), a dot an alarm; the {len(order)} with the largest effects are shown.",
         drives="drift-detail",
@@ -94,14 +93,14 @@ def _heat_map(rows: list[dict[str, Any]], order: list[str]) -> Any:
 
 def detail(data: ReportData) -> Chart:
     """Every drift metric of one feature, which the reader selects."""
-    names = [safe_text(row["feature"]) for row in _top_features(data)]
-    rows = list(_metric_points(_windows(data, _top_features(data))))
+    names = [safe_text(row["feature"]) for row in data.top_drift_features]
+    rows = list(_metric_points(_windows(data)))
     return Chart(
         "drift-detail",
         "One feature, metric by metric (filled: an alarm)",
         "Every drift metric of one feature over the windows, by its effect. A click on the heat map or the list selects the feature; "
         f"the first is {names[0]}.",
-        charts.to_spec(_lines(rows, names[0])),
+        lambda: charts.to_spec(_lines(rows, names[0])),
         options=names,
     )
 
@@ -131,15 +130,9 @@ def _lines(rows: list[dict[str, Any]], first: str) -> Any:
     return (lines + dots).add_params(altair.param(name="selected", value=first))
 
 
-def _top_features(data: ReportData) -> list[Row]:
-    """The features of the heat map, in the order of its rows."""
-    rows = report_counts.drift_features(data.store, data.scope, FEATURES_MAX)
-    return [row for row in rows if row["effect"] is not None]
-
-
-def _windows(data: ReportData, features: list[Row]) -> list[Row]:
+def _windows(data: ReportData) -> list[Row]:
     """Metrics with the span of their column; if there are too many windows, several share a column."""
-    rows = report_counts.drift_windows(data.store, data.scope, [row["feature"] for row in features])
+    rows = data.drift_windows
     first, length = data.scope.start, data.scope.end - data.scope.start
     many = len({row["window_start"] for row in rows}) > COLUMNS_MAX
     step = -(-length // (COLUMNS_MAX * DAY)) * DAY if many else 0

@@ -1,6 +1,6 @@
 """Sections "Entities with most fraud" and "Largest expected losses"."""
 
-from pipeline.number_text import amount
+from pipeline.number_text import amount, score_text
 from pipeline.rendering.elements import ReportSection, Table
 from pipeline.rendering.report_data import ReportData
 from pipeline.rendering.text import safe_text
@@ -58,7 +58,7 @@ def _payments(data: ReportData) -> Table:
     scope = data.scope
     rows = [
         [
-            for_terminal(row["transaction_id"]), f"{row['event_time']:%Y-%m-%d %H:%M}", amount(row["amount_base"]), row["channel"], f"{row['score']:.4f}",
+            for_terminal(row["transaction_id"]), f"{row['event_time']:%Y-%m-%d %H:%M}", amount(row["amount_base"]), row["channel"], score_text(row["score"]),
             _expected_loss(row), row["status"],
             "; ".join(safe_text(reason["text"]) for reason in row["reasons"][:REASONS_MAX]),
         ]

@@ -42,7 +42,7 @@ STATUS_COLOURS = {
 def ledger(data: ReportData) -> ReportSection:
     """Windows, trainings and other steps by status, with the unfinished ones."""
     title = "Processing status"
-    rows = report_counts.ledger_days(data.store, data.scope)
+    rows = data.ledger_days
     if not rows:
         return ReportSection(
             "ledger",
@@ -65,7 +65,7 @@ def ledger(data: ReportData) -> ReportSection:
 
 def ledger_chart(data: ReportData) -> Chart:
     """A mark per day and kind of step: the worst status of that day."""
-    rows = _states(report_counts.ledger_days(data.store, data.scope))
+    rows = _states(data.ledger_days)
     kinds = sorted({row["kind"] for row in rows})
     unfinished = [row["tooltip"] for row in rows if row["status"] != "done"]
     return Chart(
@@ -77,7 +77,7 @@ def ledger_chart(data: ReportData) -> Chart:
             if unfinished
             else "All are done."
         ),
-        charts.to_spec(_draw_steps(rows), height=36 * len(kinds) + 20),
+        lambda: charts.to_spec(_draw_steps(rows), height=36 * len(kinds) + 20),
     )
 
 
@@ -99,7 +99,7 @@ def _draw_steps(rows: list[dict[str, Any]]) -> Any:
 def queue(data: ReportData) -> ReportSection:
     """Flags by verdict, the age of open flags, and reviewers."""
     title = "Flags and verdicts"
-    rows = report_counts.queue_days(data.store, data.scope)
+    rows = data.queue_days
     if not rows:
         return ReportSection("queue", title, missing=[
             "Nothing was flagged in the span: fraudwatch doctor explains why, for instance because no model is in force yet."
@@ -132,21 +132,24 @@ def queue(data: ReportData) -> ReportSection:
 
 def queue_chart(data: ReportData) -> Chart:
     """Flags of each channel by verdict."""
-    import altair
-
-    rows = _stacked(report_counts.queue_days(data.store, data.scope))
+    rows = _stacked(data.queue_days)
     channels = sorted({row["channel"] for row in rows})
-    bars = altair.Chart(charts.inline_data(rows)).mark_bar(stroke=charts.INK, strokeWidth=1.2)
-    chart = bars.encode(
-        x=altair.X("low:Q", title="flags"), x2="high:Q", y=altair.Y("channel:N", title=None), tooltip="tooltip:N",
-        fill=charts.styled_channel("Fill", "status:N", STATUS_COLOURS),
-    )  # fmt: skip
     return Chart(
         "queue",
         "Flags by channel and verdict",
         f"A bar for each channel ({', '.join(channels)}), from the left: {', '.join(STATUS_COLOURS)}. {'; '.join(row['tooltip'] for row in rows)}.",
-        charts.to_spec(chart, height=34 * len(channels) + 20),
+        lambda: charts.to_spec(_draw_queue(rows), height=34 * len(channels) + 20),
     )
+
+
+def _draw_queue(rows: list[dict[str, Any]]) -> Any:
+    import altair
+
+    bars = altair.Chart(charts.inline_data(rows)).mark_bar(stroke=charts.INK, strokeWidth=1.2)
+    return bars.encode(
+        x=altair.X("low:Q", title="flags"), x2="high:Q", y=altair.Y("channel:N", title=None), tooltip="tooltip:N",
+        fill=charts.styled_channel("Fill", "status:N", STATUS_COLOURS),
+    )  # fmt: skip
 
 
 def _states(rows: list[Row]) -> list[dict[str, Any]]:

@@ -35,6 +35,17 @@ def section(data: ReportData) -> ReportSection:
 
 def caught(data: ReportData) -> Chart:
     """Amount of known fraud by day, caught and missed."""
+    caught_amount, missed_amount = total(data.daily, CAUGHT), total(data.daily, MISSED)
+    return Chart(
+        "caught",
+        f"Fraud caught and missed ({data.bar_caption})",
+        f"Bars over time of the amount of known fraud: filled what was caught, {money(caught_amount, data.currency)} in all; "
+        f"hollow the loss by what was missed, {money(missed_amount, data.currency)}.",
+        lambda: charts.to_spec(_draw(data)),
+    )
+
+
+def _draw(data: ReportData) -> Any:
     import altair
 
     rows = _bars(data)
@@ -45,17 +56,9 @@ def caught(data: ReportData) -> Chart:
         y2="high:Q",
         tooltip="tooltip:N",
     )
-    bars = base.mark_bar(strokeWidth=2).encode(
+    return base.mark_bar(strokeWidth=2).encode(
         fill=charts.styled_channel("Fill", "which:N", {CAUGHT: charts.PRIMARY, MISSED: "transparent"}),
         stroke=charts.styled_channel("Stroke", "which:N", {CAUGHT: charts.PRIMARY, MISSED: charts.ACCENT}),
-    )
-    caught_amount, missed_amount = total(data.daily, CAUGHT), total(data.daily, MISSED)
-    return Chart(
-        "caught",
-        f"Fraud caught and missed ({data.bar_caption})",
-        f"Bars over time of the amount of known fraud: filled what was caught, {money(caught_amount, data.currency)} in all; "
-        f"hollow the loss by what was missed, {money(missed_amount, data.currency)}.",
-        charts.to_spec(bars),
     )
 
 

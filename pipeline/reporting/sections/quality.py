@@ -24,7 +24,7 @@ UNKNOWN_MAX = 5
 def section(data: ReportData) -> ReportSection:
     """Every metric over all models and channels, and the metrics of each channel."""
     title = "Quality over time"
-    rows = report_counts.quality_windows(data.store, data.scope)
+    rows = data.quality_windows
     known = [
         row for row in rows if row["value"] is not None and not row["metric"].startswith(EXCLUDED_PREFIXES)
     ]
@@ -72,7 +72,7 @@ def over_time(rows: list[Row], currency: str) -> Chart:
         "quality",
         "A metric by window, realised and estimated",
         f"{options[0]} over {len(tooltips)} windows with intervals, realised and estimated. The newest: {tooltips[-1]}.",
-        charts.to_spec(_marks(points, options[0])),
+        lambda: charts.to_spec(_marks(points, options[0])),
         note="Filled marks are realised values, hollow ones are estimates from probabilities; bars are their intervals.",
         options=options,
     )

@@ -3,17 +3,15 @@
 from functools import partial
 from typing import Any
 
-from pipeline.monitoring.fraud_rates import ExpectedReports, MonthlyRate, ReportTotals, monthly_rates
+from pipeline.monitoring.fraud_rates import ExpectedReports, MonthlyRate, ReportTotals
 from pipeline.monitoring.limits import check_limit
 from pipeline.number_text import exact, number
 from pipeline.rendering import charts
 from pipeline.rendering.elements import Chart, ReportSection, Table
 from pipeline.rendering.report_data import ReportData
 from pipeline.rendering.text import instant_text, safe_text
-from pipeline.schedule import grid
 from storage.monitoring.limit_checks import LimitCheck
 
-MONTHS = 12  # up to the end of the span
 VALUES_MAX = 10  # of a limit's field, the worst first
 REPORTED, EXPECTED = "reported", "expected in the end"
 SIDES = {"frauds": "fraud", "disputes": "dispute"}
@@ -23,9 +21,7 @@ FEW = "How many reports are still to come is not known: too few have come yet to
 
 def section(data: ReportData) -> ReportSection:
     """Rates of the months up to the end of the span as known at `as_of`, and limits at the end of the span."""
-    zone, scope = data.config.schedule.timezone, data.scope
-    start = grid.following_month(zone, grid.month_floor(zone, scope.end - 1), 1 - MONTHS)
-    months = monthly_rates(data.store, data.config, scope.as_of, start, scope.end)
+    scope, months = data.scope, data.months
     if not months.rows:
         missing = "No payment of these months is stored: fraudwatch ingest transactions reads some."
         return ReportSection("rates", "Fraud and dispute rates", missing=[missing])
@@ -132,7 +128,7 @@ def over_time(data: ReportData, rows: list[MonthlyRate]) -> Chart:
         "rates",
         "Rate by month of the payment, in basis points",
         f"{options[0]} over {len({point['month'] for point in points})} months. The newest: {newest[0] if newest else '–'}.",
-        charts.to_spec(_marks(points, _limit_lines(data), options[0])),
+        lambda: charts.to_spec(_marks(points, _limit_lines(data), options[0])),
         note="Filled marks are what is reported so far, hollow ones what is expected in the end; dashed lines are limits on it.",
         options=options,
     )

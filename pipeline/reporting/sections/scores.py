@@ -17,17 +17,10 @@ from storage.queries.report_counts import Row
 
 FRAUD, OTHER = "known fraud", "all others"
 ODDS_MAX, ODDS_STEP = 5.0, 0.25  # log10 odds: scores from 0.00001 to 0.99999
-AXIS_LABELS = {
-    -4: "0.0001",
-    -3: "0.001",
-    -2: "0.01",
-    -1: "0.1",
-    0: "0.5",
-    1: "0.9",
-    2: "0.99",
-    3: "0.999",
-    4: "0.9999",
-}
+AXIS_LABELS = {  # as `score_text` has them, in tens
+    -4: "9,999 in 10,000", -3: "999 in 1,000", -2: "99 in 100", -1: "9 in 10", 0: "1 in 2",
+    1: "1 in 10", 2: "1 in 100", 3: "1 in 1,000", 4: "1 in 10,000",
+}  # fmt: skip
 # Quantiles of the probability; bins of equal width would be nearly empty where fraud is one in thousands.
 QUANTILES = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 1.0)
 SHARE_MIN = 1e-5  # shown for a share of 0, because the axis is logarithmic
@@ -71,7 +64,7 @@ def distribution(data: ReportData) -> Chart:
         "Distribution of scores (each shape is scaled to its tallest bin)",
         "Distribution of scores by strategy: filled for all payments not known to be fraud, outlined for known fraud. With good scores the outline is "
         "to the right of the filled shape.",
-        charts.to_spec(_draw_ridges(ridges, names), height=90 * len(strategies) + 30),
+        lambda: charts.to_spec(_draw_ridges(ridges, names), height=90 * len(strategies) + 30),
     )
 
 
@@ -85,7 +78,12 @@ def _draw_ridges(ridges: list[dict[str, Any]], names: list[dict[str, Any]]) -> A
         labelOverlap="greedy",
         labelSeparation=8,
     )
-    x = altair.X("x:Q", title="score", scale=charts.fixed_scale(-ODDS_MAX, ODDS_MAX), axis=ticks)
+    x = altair.X(
+        "x:Q",
+        title="score: how many payments are as suspicious",
+        scale=charts.fixed_scale(-ODDS_MAX, ODDS_MAX),
+        axis=ticks,
+    )
     y = altair.Y("high:Q", axis=None, scale=charts.fixed_scale(0, len(names)))
     square = altair.Legend(symbolType="square", symbolSize=110)
     areas = altair.Chart(charts.inline_data(ridges)).mark_area(
@@ -107,7 +105,7 @@ def calibration(data: ReportData) -> Chart:
         "calibration",
         "Calibration of probabilities (mature payments in groups of rising probability)",
         f"Observed share of fraud against predicted probability, with 95 % intervals, on logarithmic axes; on the dotted line both agree. {_calibration_sentence(rows)}",
-        charts.to_spec(_draw_calibration(rows)),
+        lambda: charts.to_spec(_draw_calibration(rows)),
     )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from pipeline.comparison import plots
 from pipeline.comparison.compare import compare
 from pipeline.comparison.folds import ComparisonOptions
-from pipeline.comparison.results import fold_row, metric_rows
+from pipeline.comparison.results import curve_rows, fold_row, metric_rows
 from pipeline.durations import format_duration, parse_duration
 from pipeline.progress import NoProgress, Progress
 from pipeline.services.pages import PAGE_ROWS, Page, decode_cursor, encode_cursor
@@ -72,11 +72,20 @@ class MetricEstimate:
 
 
 @dataclass(frozen=True)
+class TechniqueCurve:
+    """Recall and precision of the pooled test rows as the threshold falls, at the same places."""
+
+    recall: tuple[float, ...]
+    precision: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class ComparedTechnique:
-    """The metrics of one technique."""
+    """The metrics of one technique, and its curve; None of the baseline, and of comparisons from before curves were stored."""
 
     technique: str
     metrics: tuple[MetricEstimate, ...]
+    curve: TechniqueCurve | None
 
 
 @dataclass(frozen=True)
@@ -128,7 +137,7 @@ def compare_techniques(
     Parameters
     ----------
     plot
-        A .html, .svg or .png file for the curves, which are not stored.
+        A .html, .svg or .png file for the curves, with those of the cost, which are not stored.
 
     Raises
     ------
@@ -157,6 +166,7 @@ def compare_techniques(
     number = comparisons.save(
         store, session.now, session.actor, config.public_text(), settings,
         [fold_row(fold) for fold in result.folds], result.notes(), result.sentence, metric_rows(result),
+        curve_rows(result),
     )  # fmt: skip
     if plot is not None:
         plots.curves(result, plot, config.monitor.name, config.schema_.base_currency)
@@ -225,4 +235,10 @@ def _techniques(stored: StoredComparison) -> tuple[ComparedTechnique, ...]:
     for row in stored.results:
         estimate = MetricEstimate(row.metric, row.value, row.lower, row.upper)
         metrics.setdefault(row.technique, []).append(estimate)
-    return tuple(ComparedTechnique(name, tuple(estimates)) for name, estimates in metrics.items())
+    curves = {
+        name: TechniqueCurve(tuple(curve["recall"]), tuple(curve["precision"]))
+        for name, curve in stored.curves.items()
+    }
+    return tuple(
+        ComparedTechnique(name, tuple(estimates), curves.get(name)) for name, estimates in metrics.items()
+    )

@@ -18,7 +18,9 @@ from pipeline.services.review.cases import count_overdue
 from pipeline.services.session import Session
 from pipeline.training.readiness import DOMINANT
 from storage.admin.overwrite import waiting_since
+from storage.admin.repair import repair_cases
 from storage.database import setup, tables
+from storage.database.cases import check_cases
 from storage.database.column_types import as_datetime
 from storage.notifications import outbox
 from storage.queries.status import (
@@ -196,6 +198,15 @@ class ScoreFacts:
 
 
 @dataclass(frozen=True)
+class CaseFacts:
+    """Cases with an open flag as they are stored, and how many of them and of their counts are not those of the flags."""
+
+    stored: int
+    wrong: int
+    wrong_counts: int
+
+
+@dataclass(frozen=True)
 class OverdueFacts:
     """Cases whose time to answer (`within`) is over."""
 
@@ -245,6 +256,7 @@ Facts = (
     | StepFacts
     | QueueFacts
     | ScoreFacts
+    | CaseFacts
     | OverdueFacts
     | MessageFacts
     | ChallengerFacts
@@ -261,7 +273,7 @@ class CheckResult:
     subject
         What was checked: config, database, erased (if old bytes of it are left), model_key (if it is missing), clock, transactions, entities (each that one
         value dominates), waiting_rows and currency_rates (each currency that lacks a rate, or has an old one), labels, model, newest_training, schedule, steps, queue,
-        ticks, failing (each part of the tick that fails), flags, scores (of a challenger, which raises no flags), answers (with `alerts.answer_within`), messages, challenger.
+        ticks, failing (each part of the tick that fails), flags, scores (of a challenger, which raises no flags), cases, answers (with `alerts.answer_within`), messages, challenger.
     code
         A stable name of what was found, for programs and for the sentence that a door makes of it.
     """
@@ -303,10 +315,16 @@ def check(session: Session, policy: str) -> tuple[CheckResult, ...]:
         *_unscored(session, policy),
         CheckResult("queue", "counted", QueueFacts(state.queue)),
         _flags(state) if policy == LIVE else CheckResult("scores", "counted", _scores(state)),
+        _cases(session),
         *_overdue(session),
         _messages(session, config),
         *(_challenger(session, name) for name in sorted(config.shadow)),
     )
+
+
+def repair(session: Session) -> None:
+    """Put right what `check` finds wrong in tables that are derived from others: the cases of the queue."""
+    repair_cases(session.store, session.actor, session.now)
 
 
 def _database(session: Session) -> CheckResult:
@@ -444,6 +462,15 @@ def _flags(state: MonitorState) -> CheckResult:
     if not facts.scored:
         return CheckResult("flags", "nothing_scored", facts, failed=True)
     return CheckResult("flags", "raised" if facts.flagged else "all_below_thresholds", facts)
+
+
+def _cases(session: Session) -> CheckResult:
+    """Whether what is stored of the cases of the queue is what their flags say."""
+    with session.store.read() as connection:
+        found = check_cases(connection, session.store.fields.case_entity)
+    wrong = bool(found.wrong or found.wrong_counts)
+    facts = as_record(CaseFacts, found._asdict())
+    return CheckResult("cases", "differ" if wrong else "as_flags", facts, failed=wrong)
 
 
 def _overdue(session: Session) -> Iterator[CheckResult]:

@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import takewhile
 
+from pipeline.monitoring.drift_reference import calendar_features
 from pipeline.services.pages import PAGE_ROWS, Page, decode_cursor, encode_cursor, every
 from pipeline.services.records import as_record
 from pipeline.services.session import Session
-from storage.database.column_types import as_micros
-from storage.queries.monitoring import DriftFilter, drift_page
+from storage.database.column_types import as_datetime, as_micros
+from storage.queries.monitoring import DriftFilter, drift_page, newest_drift_start
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def list_drift(
     session: Session, request: DriftRequest, *, limit: int = PAGE_ROWS, cursor: str | None = None
 ) -> Page[DriftRecord]:
     """
-    Metrics, newest window first; in it alarms, then metrics with a threshold, then the others, each by effect.
+    Metrics, newest window first; in it alarms, then metrics with a threshold, then the others and those of the calendar, each by effect.
 
     Raises
     ------
@@ -75,6 +75,7 @@ def list_drift(
         since=None if request.since is None else as_micros(request.since),
         feature=request.feature,
         alarms=request.alarms,
+        last=calendar_features(session.config),
     )
     page = drift_page(session.store, request.policy, filters, limit, decode_cursor(cursor, keys=6))
     records = tuple(as_record(DriftRecord, row) for row in page.rows)
@@ -83,9 +84,7 @@ def list_drift(
 
 def newest_drift(session: Session, policy: str, since: datetime | None = None) -> tuple[DriftRecord, ...]:
     """All metrics of the newest window that starts at `since` or later; empty if there is none."""
-    request = DriftRequest(policy, since)
-    newest = list_drift(session, request, limit=1).items
-    metrics = every(list_drift, session, request)
-    return (
-        tuple(takewhile(lambda metric: metric.window_end == newest[0].window_end, metrics)) if newest else ()
-    )
+    start = newest_drift_start(session.store, policy)
+    if start is None or (since is not None and start < as_micros(since)):
+        return ()
+    return tuple(every(list_drift, session, DriftRequest(policy, as_datetime(start))))

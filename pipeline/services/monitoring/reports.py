@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from threading import Lock
 from typing import Literal
 
 from pipeline.errors import InputError, NotReady
 from pipeline.rendering import charts, html_page
-from pipeline.rendering.elements import ReportSection
 from pipeline.rendering.report_data import ReportData
 from pipeline.reporting import report, summary
 from pipeline.schedule import grid
@@ -15,11 +15,14 @@ from pipeline.schedule.run_context import LIVE
 from pipeline.services.monitoring.quality import refresh_quality
 from pipeline.services.session import Session
 from storage.database.column_types import as_micros
+from storage.frames import MINUTE
 from storage.ingest import history
+from storage.queries.report_counts import newest_changes
 from storage.runs import ledger
 
 Note = Callable[[str], None]  # gets a sentence about what the document lacks
 DEFAULT_LENGTH = timedelta(weeks=8)
+KEPT = 5 * MINUTE
 
 
 def _ignore(_sentence: str) -> None:
@@ -114,55 +117,86 @@ def render_summary(session: Session, request: ReportRequest, note: Note = _ignor
     return "\n".join(summary.summary_lines(_load(session, request, note))).encode()
 
 
-def render_section(session: Session, name: str) -> bytes:
+@dataclass(frozen=True)
+class _Counted:
+    """What was counted of a span, the state of the database it was counted in, and the parts that were made of it by their names."""
+
+    state: tuple[object, ...]
+    data: ReportData
+    parts: dict[tuple[str, ...], bytes]
+
+
+class NewestReport:
     """
-    A section of the report on the newest eight weeks as a part of a page (UTF-8), with quality as it was measured last.
+    The newest eight weeks of the live policy for the parts of pages, with quality as it was measured last.
 
-    Raises
-    ------
-    InputError
-        There is no such section.
-    NotReady
-        The live policy has scored nothing yet.
+    All parts share what was counted: for `KEPT` at most, and only as long as no label, verdict, batch or run is new.
+    What they show says as of when it was counted.
     """
-    return html_page.render_section(_section(session, name)).encode()
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._counted: _Counted | None = None
+
+    def section(self, session: Session, name: str) -> bytes:
+        """
+        A section as a part of a page (UTF-8).
+
+        Raises
+        ------
+        InputError
+            There is no such section.
+        NotReady
+            The live policy has scored nothing yet.
+        """
+        if name not in report.SECTIONS:
+            raise InputError(
+                f"there is no section {name!r}", remedy=f"choose one of {', '.join(report.SECTIONS)}"
+            )
+        return self._part(session, (name,), lambda data: _section_html(data, name))
+
+    def chart(self, session: Session, name: str, scheme: Literal["light", "dark"]) -> bytes:
+        """
+        A chart of such a section as SVG, in the colours of a light or a dark page.
+
+        Raises
+        ------
+        InputError
+            There is no such chart, or the chart libraries are not installed.
+        NotReady
+            There are no data for the chart, or the live policy has scored nothing yet.
+        """
+        charts.require_chart_libraries()
+        if name not in report.CHARTS:
+            raise InputError(
+                f"there is no chart {name!r}",
+                remedy=f"choose one of {', '.join(report.CHARTS)}",
+                code="no_such_chart",
+            )
+        return self._part(session, (name, scheme), lambda data: _section_chart(data, name, scheme))
+
+    def _part(self, session: Session, name: tuple[str, ...], make: Callable[[ReportData], bytes]) -> bytes:
+        with self._lock:
+            span, now = _resolve_span(session, ReportRequest()), session.now
+            state, counted = (*span, *newest_changes(session.store)), self._counted
+            if counted is None or counted.state != state or now - counted.data.scope.as_of >= KEPT:
+                data = ReportData.load(session.store, session.config, LIVE, *span, now)
+                counted = self._counted = _Counted(state, data, {})
+            if name not in counted.parts:
+                counted.parts[name] = make(counted.data)
+            return counted.parts[name]
 
 
-def _section(session: Session, name: str) -> ReportSection:
-    if name not in report.SECTIONS:
-        raise InputError(
-            f"there is no section {name!r}", remedy=f"choose one of {', '.join(report.SECTIONS)}"
-        )
-    start, end = _resolve_span(session, ReportRequest())
-    return report.SECTIONS[name](
-        ReportData.load(session.store, session.config, LIVE, start, end, session.now)
-    )
+def _section_html(data: ReportData, name: str) -> bytes:
+    return html_page.render_section(report.SECTIONS[name](data), data.scope.as_of).encode()
 
 
-def render_section_chart(session: Session, name: str, scheme: Literal["light", "dark"]) -> bytes:
-    """
-    A chart of such a section as SVG, in the colours of a light or a dark page.
-
-    Raises
-    ------
-    InputError
-        There is no such chart, or the chart libraries are not installed.
-    NotReady
-        There are no data for the chart, or the live policy has scored nothing yet.
-    """
-    charts.require_chart_libraries()
-    if name not in report.CHARTS:
-        raise InputError(
-            f"there is no chart {name!r}",
-            remedy=f"choose one of {', '.join(report.CHARTS)}",
-            code="no_such_chart",
-        )
-    section = _section(session, report.CHARTS[name][0])
+def _section_chart(data: ReportData, name: str, scheme: Literal["light", "dark"]) -> bytes:
+    section = report.SECTIONS[report.CHARTS[name][0]](data)
     chart = next((chart for make in section.charts if (chart := make()).name == name), None)
     if chart is None:
         raise NotReady(f"chart {name} has no data", code="chart_without_data")
-    colours = charts.DARK if scheme == "dark" else charts.LIGHT
-    return charts.render_image([chart], "svg", colours=colours)
+    return charts.render_image([chart], "svg", colours=charts.DARK if scheme == "dark" else charts.LIGHT)
 
 
 def _load(session: Session, request: ReportRequest, note: Note) -> ReportData:

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal
 
 from pipeline.errors import InputError
 from pipeline.schedule.run_context import LIVE
@@ -12,12 +11,13 @@ from pipeline.services.records import as_record
 from pipeline.services.review.statements import named_ids
 from pipeline.services.session import Session
 from storage.database.column_types import as_datetime, as_micros
-from storage.queries.notes import claim_page
+from storage.queries.notes import claim_page, claims_on
 from storage.review import claims
 
-MISSING = {
+NOT_CLAIMED = {
     "unknown_transaction": "there is no transaction {!r}",
     "no_flag": "there is no flag on transaction {!r}",
+    "claimed": "somebody else works on transaction {!r}",
 }
 CLAIM_MAX = timedelta(hours=12)
 
@@ -38,13 +38,13 @@ class ClaimRow:
     Attributes
     ----------
     code, message
-        Why nothing could be claimed: there is no such transaction, or no flag on it. None otherwise.
+        Why the flag could not be claimed: there is no such transaction, no flag on it, or somebody else has claimed it (`by`). None otherwise.
     """
 
     transaction_id: str
     by: str | None
     until: datetime | None
-    code: Literal["unknown_transaction", "no_flag"] | None = None
+    code: claims.NotClaimed | None = None
     message: str | None = None
 
 
@@ -87,7 +87,7 @@ def claim(session: Session, new: NewClaim) -> tuple[ClaimRow, ...]:
             each.by,
             None if each.until is None else as_datetime(each.until),
             each.code,
-            None if each.code is None else MISSING[each.code].format(each.transaction_id),
+            None if each.code is None else NOT_CLAIMED[each.code].format(each.transaction_id),
         )
         for each in results
     )
@@ -104,6 +104,12 @@ def release(session: Session, transaction_ids: Sequence[str]) -> tuple[ReleasedC
     """
     ended = claims.release(session.store, LIVE, named_ids(transaction_ids), session.actor, session.now)
     return tuple(map(ReleasedClaim, ended))
+
+
+def claims_of_others(session: Session, transaction_ids: Sequence[str]) -> tuple[ClaimRecord, ...]:
+    """The claims in force on these flags, without one's own."""
+    rows = claims_on(session.store, LIVE, transaction_ids, session.now)
+    return tuple(as_record(ClaimRecord, row) for row in rows if row["by"] != session.actor)
 
 
 def list_claims(session: Session, *, limit: int = PAGE_ROWS, cursor: str | None = None) -> Page[ClaimRecord]:

@@ -101,11 +101,16 @@ def list_missed(
 def count_missed(session: Session, request: MissedRequest) -> tuple[MissedCount, ...]:
     """How many frauds such a list has, by kind."""
     base = session.config.schema_.base_currency
-    counts = []
-    for kind, ids in missed.missed_ids(session.store, _filter(session, request)).items():
-        lost = sum(each.loss for each in losses(session.store, ids, session.now).values())
-        counts.append(MissedCount(cast("MissKind", kind), len(ids), as_amount(lost, base)))
-    return tuple(counts)
+    by_kind = missed.missed_ids(session.store, _filter(session, request))
+    lost = losses(session.store, [name for ids in by_kind.values() for name in ids], session.now)
+    return tuple(
+        MissedCount(
+            cast("MissKind", kind),
+            len(ids),
+            as_amount(sum(lost[name].loss for name in ids if name in lost), base),
+        )
+        for kind, ids in by_kind.items()
+    )
 
 
 def missed_since(session: Session, request: MissedRequest) -> datetime:

@@ -1,6 +1,7 @@
 """What people say of payments: verdicts, how they are undone, and their history."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
@@ -12,8 +13,8 @@ from pipeline.services.pages import PAGE_ROWS, Page, decode_cursor, encode_curso
 from pipeline.services.records import as_record
 from pipeline.services.review.statements import known_type, named_ids, with_progress
 from pipeline.services.session import Session
-from storage.database.column_types import as_datetime
-from storage.queries.verdicts import verdict_page
+from storage.database.column_types import as_datetime, as_micros
+from storage.queries.verdicts import VerdictFilter, verdict_page
 from storage.review import verdicts
 from storage.review.idempotency import RequestKey
 from storage.review.verdicts import (
@@ -143,17 +144,37 @@ class VerdictBatchResult:
 
 @dataclass(frozen=True)
 class UndoneVerdict:
-    """The payments whose newest verdict is to be undone, and why."""
+    """
+    The payments whose newest verdict is to be undone, and why.
+
+    Attributes
+    ----------
+    if_seen
+        By payment, the version of its flag that the person has seen: nothing is undone if somebody has answered since. Any without one.
+    """
 
     transaction_ids: tuple[str, ...]
     reason: str
+    if_seen: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class VerdictRequest:
-    """Whose verdicts to list; None for those of all payments."""
+    """
+    Which verdicts to list: of one payment, of a person, of one kind, given in [since, until); None for any.
+
+    Attributes
+    ----------
+    counting
+        Only the newest of each payment, unless it was taken back.
+    """
 
     transaction_id: str | None = None
+    by: str | None = None
+    verdict: Verdict | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    counting: bool = False
 
 
 @dataclass(frozen=True)
@@ -268,10 +289,12 @@ def undo(
         No payment is named.
     Unknown
         There is no such transaction, or no verdict on it.
+    Refused
+        Somebody has answered since.
     """
     ids = named_ids(undone.transaction_ids)
     reason = mask_numbers(undone.reason)
-    outcomes = verdicts.undo(session.store, LIVE, ids, reason, session.actor, session.now)
+    outcomes = verdicts.undo(session.store, LIVE, ids, reason, session.actor, session.now, undone.if_seen)
     return with_progress(outcomes, len(ids), progress)
 
 
@@ -288,5 +311,13 @@ def list_verdicts(
     InputError
         The cursor is not one of this list.
     """
-    page = verdict_page(session.store, request.transaction_id, limit, decode_cursor(cursor, keys=1))
+    filters = VerdictFilter(
+        request.transaction_id,
+        request.by,
+        request.verdict,
+        None if request.since is None else as_micros(request.since),
+        None if request.until is None else as_micros(request.until),
+        request.counting,
+    )
+    page = verdict_page(session.store, filters, limit, decode_cursor(cursor, keys=1))
     return Page(tuple(as_record(VerdictRecord, row) for row in page.rows), encode_cursor(page.next_position))

@@ -116,7 +116,7 @@ class BackfillProgress:
     Attributes
     ----------
     steps_done, steps_running, steps_left
-        Steps that this run has done, and steps in the spans of its policy that are being done, and are not done yet.
+        Steps that this run has done, is at, and has not done yet.
     scored_through
         The end of the newest window that it has scored; None if there is none.
     """
@@ -188,7 +188,7 @@ def _windows(session: Session, policy: str) -> list[WindowRecord]:
     steps: list[list[Entry]] = [[] for _ in edges]
     working = runs.at_work(session.store, policy)
     for entry in ledger.entries(session.store, policy, since=edges[0]):
-        run = working.on(entry.status, entry.run_id, as_datetime(entry.window_end))
+        run = working.on(entry.status, entry.run_id)
         current = entry if run is None else replace(entry, status="running")
         first = max(bisect_right(edges, entry.window_start) - 1, 0)
         for place in range(first, bisect_left(edges, entry.window_end)):

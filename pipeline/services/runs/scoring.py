@@ -15,12 +15,11 @@ from pipeline.errors import InputError
 from pipeline.ingest.checks.card_data import plain_card_number_check
 from pipeline.ingest.checks.rejected_row_text import collect_rejected
 from pipeline.ingest.checks.transaction_check import TransactionCheck, source_name
-from pipeline.ingest.currencies.rate_sources import current_rates
 from pipeline.ingest.formats.arrow_arrays import Bools
 from pipeline.ingest.formats.jsonl_reader import read_jsonl
 from pipeline.ingest.formats.row_batch import RowBatch
 from pipeline.ingest.formats.validators import Reasons
-from pipeline.runs.arrivals import ArrivalScorer, PaymentScore
+from pipeline.runs.arrivals import ArrivalScorer, Look, PaymentScore
 from pipeline.schedule.run_context import LIVE
 from pipeline.services.records import Amount, as_amount, as_record
 from pipeline.services.review.flags import FlagReason
@@ -29,9 +28,9 @@ from storage.database.column_types import as_datetime
 from storage.database.hash_form import has_displays
 from storage.frames import Ints
 from storage.ingest import batches
-from storage.ingest.arrivals import visible
 from storage.ingest.batches import RejectedRow
 from storage.ingest.chunks import TransactionChunk
+from storage.ingest.entity_rows import entity_snapshot
 from storage.ingest.revisions import changed
 from storage.queries.rows import Row
 from storage.queries.scores import scores_of
@@ -170,7 +169,7 @@ class _Checked:
 
     def unknown_fields(self, payments: Sequence[Mapping[str, Any]]) -> tuple[UnknownField, ...]:
         """Fields that are not configured, each once."""
-        names = self.check.expected_columns().names
+        names = list(self.rows.columns)
         outer = {*names, *(name.partition(".")[0] for name in names)}
         unknown = dict.fromkeys(key for payment in payments for key in payment if key not in outer)
         listed = list(unknown)[:UNKNOWN_FIELDS_MAX]
@@ -193,21 +192,22 @@ def score(session: Session, request: ScoreRequest, scorer: ArrivalScorer | None 
     Busy
         A payment is a revision of a stored one, and an ingest is running.
     """
-    checked = _checked(session, request)
     scorer = scorer or ArrivalScorer(session.store, session.config)
-    newest = scorer.history_through()
+    checked = _checked(session, scorer, request)
+    payments, found = checked.payments, dict[str, ScoredPayment]()
+    with scorer.looking() as look:
+        good = payments.take(_scorable(session, look, checked))
+        if len(good) and not request.store:
+            found = _looked_at(session, look, good)
     known = {
-        "history_through": None if newest is None else as_datetime(newest),
-        "is_stale": newest is None or newest < session.now - _stale_after(session),
+        "history_through": None if look.through is None else as_datetime(look.through),
+        "is_stale": look.through is None or look.through < session.now - _stale_after(session),
     }
-    payments = checked.payments
-    good = payments.take(_scorable(session, scorer, checked))
     errors = checked.errors()
     if request.store and errors:
         scorer.reject(checked.rejected(), session.now)
-    found: dict[str, ScoredPayment] = {}
-    if len(good):
-        found = _stored(session, scorer, good) if request.store else _looked_at(session, scorer, good)
+    if request.store and len(good):
+        found = _stored(session, scorer, good)
     id_column = source_name(session.config.schema_, session.config.schema_.transaction_id)
     names = dict(zip((payments.row_number - 1).tolist(), payments.transaction_id.tolist(), strict=True))
     listed = tuple(
@@ -219,7 +219,7 @@ def score(session: Session, request: ScoreRequest, scorer: ArrivalScorer | None 
     return ScoreAnswer(listed, unknown_fields=checked.unknown_fields(request.payments), **known)  # type: ignore[arg-type]
 
 
-def _checked(session: Session, request: ScoreRequest) -> _Checked:
+def _checked(session: Session, scorer: ArrivalScorer, request: ScoreRequest) -> _Checked:
     config, count = session.config, len(request.payments)
     if not 1 <= count <= PAYMENTS_MAX:
         raise InputError(
@@ -234,7 +234,7 @@ def _checked(session: Session, request: ScoreRequest) -> _Checked:
             code="events_not_scored",
         )
     displays = not config.schema_.hash or has_displays(session.store)
-    check = TransactionCheck(config, current_rates(session.store, config), displays, one_by_one=True)
+    check = TransactionCheck(config, scorer.rates.current(), displays, one_by_one=True)
     lines = "\n".join(json.dumps(dict(payment)) for payment in request.payments)
     rows, *more = read_jsonl(BytesIO(lines.encode()), check.expected_columns(), SOURCE)
     if more:
@@ -246,7 +246,7 @@ def _checked(session: Session, request: ScoreRequest) -> _Checked:
     return _Checked(check, rows, chunk, reasons)
 
 
-def _scorable(session: Session, scorer: ArrivalScorer, checked: _Checked) -> Ints:
+def _scorable(session: Session, look: Look, checked: _Checked) -> Ints:
     """Positions of the payments that can be scored; the others are given a reason."""
     chunk = checked.payments
     if not len(chunk):
@@ -263,16 +263,15 @@ def _scorable(session: Session, scorer: ArrivalScorer, checked: _Checked) -> Int
         (refund, REFUND),
         (nobody, f"it has none of {', '.join(entities)}, so nothing is known of who paid"),
         (chunk.event_time > session.now, AHEAD),
-        (~scorer.has_model(chunk), NO_MODEL),
+        (~look.has_model(chunk), NO_MODEL),
     ):
         checked.refuse(wrong, why)
         good &= ~wrong
     return np.flatnonzero(good)
 
 
-def _looked_at(session: Session, scorer: ArrivalScorer, chunk: TransactionChunk) -> dict[str, ScoredPayment]:
-    scores = scorer.score(chunk, session.now)
-    known = visible(session.store, chunk.transaction_id.tolist())
+def _looked_at(session: Session, look: Look, chunk: TransactionChunk) -> dict[str, ScoredPayment]:
+    scores, known = look.score(chunk, session.now), look.stored(chunk)
     return {
         name: _of_score(session, one, "known" if name in known else "dry_run") for name, one in scores.items()
     }
@@ -302,8 +301,9 @@ def _of_score(session: Session, of: PaymentScore, status: PaymentStatus) -> Scor
 def _stored(session: Session, scorer: ArrivalScorer, chunk: TransactionChunk) -> dict[str, ScoredPayment]:
     fresh, names = scorer.add(chunk, session.now), chunk.transaction_id.tolist()
     status: dict[str, PaymentStatus] = dict.fromkeys(fresh, "scored")
-    known = visible(session.store, names) - fresh
-    if known:
+    if len(fresh) < len(names):
+        with entity_snapshot(session.store) as snapshot:
+            known = snapshot.visible(names) - fresh
         others = chunk.take(np.array([place for place, name in enumerate(names) if name in known], np.int64))
         differing = others.take(changed(session.store, others))
         status |= dict.fromkeys(known, "duplicate")

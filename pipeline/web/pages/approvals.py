@@ -1,7 +1,6 @@
 """Approvals: what one user asked for and another one decides."""
 
-import json
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
@@ -9,6 +8,7 @@ from pipeline.api.access.approvals import visible_approval
 from pipeline.api.context import Context
 from pipeline.api.types import PathNumber
 from pipeline.services.users.approvals import approve, list_approvals, may_decide, reject
+from pipeline.web.record_text import record_text
 from pipeline.web.rendering import page
 
 router = APIRouter()
@@ -44,7 +44,7 @@ def approvals(context: Context, cursor: Annotated[str | None, Query(max_length=1
         actions=ACTIONS,
         settings=context.app.config.web.four_eyes,
         next_address=None if following is None else f"{PATH}?cursor={following}",
-        as_text=_as_text,
+        as_text=record_text,
     )
 
 
@@ -60,12 +60,3 @@ def reject_(context: Context, approval_id: PathNumber) -> Response:
     """Reject a request, or withdraw one's own."""
     reject(context.session, context.caller, approval_id)
     return Response(status_code=204, headers={"HX-Redirect": PATH})
-
-
-def _as_text(request: dict[str, Any]) -> str:
-    """What was asked for, a line of names and values."""
-    return "; ".join(
-        f"{name.replace('_', ' ')}: {value if isinstance(value, str | int | float) else json.dumps(value, ensure_ascii=False)}"
-        for name, value in request.items()
-        if value not in (None, [], "")
-    )

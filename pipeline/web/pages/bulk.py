@@ -9,11 +9,11 @@ from pipeline.schedule.run_context import LIVE
 from pipeline.services.review.cases import case_transactions
 from pipeline.services.review.flags import FlagRecord, show_flags
 from pipeline.services.review.verdicts import Verdict
-from pipeline.web.forms import FlagList, NoteText, flag_versions
+from pipeline.web.forms import Anyway, FlagList, NoteText, flag_versions
 from pipeline.web.pages.queue import Address
-from pipeline.web.pages.verdicts import Anyway, take_back, write_verdicts
+from pipeline.web.pages.verdicts import take_back, write_verdicts
 from pipeline.web.rendering import page
-from pipeline.web.review_items import VERDICTS, claimed_by_others, unmarked_flag, versions
+from pipeline.web.review_items import VERDICTS, unmarked_flag, versions, workers_on
 
 router = APIRouter()
 LISTED = 200  # payments that the list shows; the answer goes to all
@@ -51,7 +51,7 @@ def preview(
         versions=flags or versions(found),
         proposed=proposed,
         many=len(found) > MANY,
-        workers=claimed_by_others(context, found),
+        workers=workers_on(context, [flag.transaction_id for flag in found]),
         channel=channel if any(flag.channel != channel for flag in found) else None,
     )
 

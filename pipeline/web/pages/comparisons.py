@@ -3,20 +3,13 @@
 from fastapi import APIRouter, Response
 
 from pipeline.api.context import Context
+from pipeline.rendering.technique_curves import METRICS
 from pipeline.services.models.comparisons import ComparedTechnique, list_comparisons, show_comparison
 from pipeline.web.drawings import Interval, draw_intervals
 from pipeline.web.rendering import page
 
 router = APIRouter()
 MAIN = "ap"
-METRICS = {  # that the table has, with their titles
-    "ap": "Average precision",
-    "precision_at_k": "Precision of the flags",
-    "recall_at_k": "Recall of the flags",
-    "savings": "Savings",
-    "cost": "Cost",
-    "seconds": "Seconds",
-}
 
 
 @router.get("/comparisons/newest")
@@ -39,6 +32,7 @@ def newest(context: Context) -> Response:
         place="strategy",
         comparison=comparison,
         picture=draw_intervals(intervals, METRICS[MAIN]),
+        has_curves=any(each.curve is not None for each in comparison.techniques),
         titles=titles,
         rows=rows,
     )

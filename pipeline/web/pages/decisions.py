@@ -14,7 +14,9 @@ from pipeline.services.review.labels import NewLabel, add_labels
 from pipeline.services.review.mutes import EntityTarget, NewMute, add_mute
 from pipeline.services.review.rules import NewRule, add_rule, preview_rule
 from pipeline.services.users.approvals import request_approval
+from pipeline.web.forms import Anyway
 from pipeline.web.rendering import page
+from pipeline.web.review_items import workers_on
 
 router = APIRouter()
 PREVIEW_DAYS = 28
@@ -81,13 +83,25 @@ def label(
     transaction_id: Annotated[str, Form(max_length=1_000)],
     column: Annotated[str, Form(max_length=200)],
     verdict: Annotated[Literal["fraud", "genuine"], Form()],
+    anyway: Anyway = False,
 ) -> Response:
-    """Label a payment of an entity's history, flagged or not; two people must say so where the configuration says it."""
+    """
+    Label a payment of an entity's history, flagged or not; two people must say so where the configuration says it.
+
+    What somebody else works on is labelled only if `anyway` says so.
+    """
+    workers = {} if anyway else workers_on(context, [transaction_id])
     new = NewLabel((transaction_id,), verdict)
-    if request_approval(context.session, context.caller, "add_labels", new) is None:
+    if not workers and request_approval(context.session, context.caller, "add_labels", new) is None:
         add_labels(context.session, new)
     payment = show_payment(context.session, LIVE, transaction_id)
     context.viewed("flag", transaction_id, 1)
     return page(
-        context, "payment_row.html", place="queue", each=visible_payment(context, payment), column=column
+        context,
+        "payment_row.html",
+        place="queue",
+        each=visible_payment(context, payment),
+        column=column,
+        worker=workers.get(transaction_id),
+        wanted=verdict,
     )

@@ -1,6 +1,5 @@
 """Rules, mutes and the audit trail as tables, with what can be done about a row."""
 
-import json
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -13,6 +12,7 @@ from pipeline.services.review.mutes import end_mute, list_mutes
 from pipeline.services.review.rules import end_rule, list_rules
 from pipeline.services.users.masking import HIDDEN, value_for
 from pipeline.services.users.permissions import Permission
+from pipeline.web.record_text import record_text
 from pipeline.web.rendering import page
 
 router = APIRouter()
@@ -102,15 +102,11 @@ def audit(context: Context, cursor: Cursor = None) -> Response:
             each.actor,
             each.action,
             each.subject,
-            "" if not each.after else _json(each.after) if sees else HIDDEN,
+            record_text(each.after, each.before) if sees else HIDDEN if each.after or each.before else "",
         )
         for each in found.items
     ]
-    return _table(context, "audit", "Audit", ("Time", "Who", "Did", "To", "With"), rows, found.next_cursor)
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, default=list)
+    return _table(context, "audit", "Audit", ("Time", "Who", "Did", "To", "What"), rows, found.next_cursor)
 
 
 def _table(

@@ -20,7 +20,7 @@ from pipeline.web.rendering import page
 
 router = APIRouter()
 PATH = "/missed"
-ROWS_A_PAGE = 50
+ROWS_A_PAGE = 30
 
 
 @router.get(PATH)

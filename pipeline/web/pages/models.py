@@ -24,6 +24,19 @@ from pipeline.web.rendering import page
 router = APIRouter()
 ROWS_A_PAGE = 100
 FormReason = Annotated[Reason, Form()]
+GATE_RULES = {  # of the promotion gate, in words
+    "FIRST": "the first model",
+    "INCONCLUSIVE": "too few payments to tell",
+    "BETTER": "better",
+    "NOT_WORSE": "not worse",
+    "MIXED": "better by one measure, worse by another",
+    "WORSE_AP": "ranks worse",
+    "WORSE_COST": "costs more",
+    "WORSE": "ranks worse and costs more",
+    "LEAK": "a field tells the outcome",
+    "HISTORY_CHANGED": "history has changed since",
+    "FAILS_ON_LEARNED": "fails on what it has learned",
+}
 
 
 @router.get("/models")
@@ -38,6 +51,7 @@ def models(context: Context, cursor: Annotated[str | None, Query(max_length=10_0
         "models.html",
         place="models",
         models=found.items,
+        rules=GATE_RULES,
         in_force=_in_force(context, found.items) if cursor is None else None,
         next_address=None if following is None else f"/models?cursor={following}",
     )
@@ -58,7 +72,9 @@ def _in_force(context: RequestContext, models: Sequence[ListedModel]) -> ListedM
 def model(context: Context, model_id: PathNumber) -> Response:
     """Show the card of a model."""
     card, in_force = model_card(context.session, LIVE, model_id), model_in_force(context.session, LIVE)
-    return page(context, "model.html", place="models", card=card, is_in_force=in_force == model_id)
+    return page(
+        context, "model.html", place="models", card=card, is_in_force=in_force == model_id, rules=GATE_RULES
+    )
 
 
 @router.post("/models/{model_id}/promote")

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Response
 from pipeline.api.context import Context
 from pipeline.api.types import PathName
 from pipeline.errors import InputError
+from pipeline.monitoring.drift_text import change_text, remedy
 from pipeline.schedule.run_context import LIVE
 from pipeline.services.monitoring.drift import newest_drift
 from pipeline.services.review.cases import count_overdue
@@ -20,7 +21,8 @@ PAGES = {
     "strategy": ("Strategy", ("choices", "curves", "model")),
     "drift": ("Drift and quality", ("drift", "quality", "scores")),
 }
-PARTS = {"strategy": ["/comparisons/newest"], "drift": ["/drift/newest"]}  # what is no section of the report
+# What is no section of the report: before the sections, and after them.
+FIRST, LAST = {"drift": ["/drift/newest"]}, {"strategy": ["/comparisons/newest"]}
 DRIFT_ROWS = 20
 SECTIONS = {name for _, names in PAGES.values() for name in names}
 QUOTING = ("attention",)  # whose sentences may quote values of rows
@@ -48,10 +50,11 @@ def drift(context: Context) -> Response:
 def drift_now(context: Context) -> Response:
     """Show the newest window against the reference."""
     metrics = newest_drift(context.session, LIVE)
-    rows = sorted(
-        (each for each in metrics if each.effect is not None),
-        key=lambda each: (not each.alarm, -(each.effect or 0.0), each.feature),
-    )
+    rows = [
+        (each, change_text(vars(each)), remedy(vars(each)) if each.alarm else "")
+        for each in metrics
+        if each.effect is not None
+    ]
     return page(context, "newest_drift.html", place="drift", rows=rows[:DRIFT_ROWS], count=len(metrics))
 
 
@@ -60,28 +63,24 @@ def section(context: Context, name: PathName) -> Response:
     """Show a section of the report."""
     if name not in SECTIONS or (name in QUOTING and not context.caller.may(Permission.SEE_VALUES)):
         raise InputError(f"there is no section {name!r}", remedy="open a page of the navigation")
-    # Its chart libraries load slowly.
-    from pipeline.services.monitoring.reports import render_section
-
-    return html(render_section(context.session, name).decode())
+    return html(context.app.report.section(context.session, name).decode())
 
 
 @router.get("/charts/{name}/{scheme}")
 def chart(context: Context, name: PathName, scheme: Literal["light", "dark"]) -> Response:
     """Show a chart of the report as a picture."""
-    from pipeline.services.monitoring.reports import render_section_chart
-
-    return Response(render_section_chart(context.session, name, scheme), media_type="image/svg+xml")
+    return Response(context.app.report.chart(context.session, name, scheme), media_type="image/svg+xml")
 
 
 def _page(context: Context, name: str) -> Response:
     title, names = PAGES[name]
     sees = context.caller.may(Permission.SEE_VALUES)
+    sections = [f"/sections/{each}" for each in names if sees or each not in QUOTING]
     return page(
         context,
         "sections.html",
         place=name,
         title=title,
         overdue=count_overdue(context.session) if name == "overview" else 0,
-        parts=[f"/sections/{each}" for each in names if sees or each not in QUOTING] + PARTS.get(name, []),
+        parts=[*FIRST.get(name, ()), *sections, *LAST.get(name, ())],
     )

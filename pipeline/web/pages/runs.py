@@ -13,7 +13,6 @@ from pipeline.api.context import Context, RequestContext
 from pipeline.api.runs.jobs import JobId, visible_job
 from pipeline.api.types import Instant
 from pipeline.errors import InputError
-from pipeline.rendering.text import GAP_REMEDIES
 from pipeline.schedule.run_context import LIVE
 from pipeline.services.models.comparisons import ComparisonRequest
 from pipeline.services.runs.backfill import BackfillRequest
@@ -43,6 +42,13 @@ STATES = {
     "never": ("–", "never scored"),
     "done": ("✓", "done"),
 }
+REMEDIES = {  # of gaps, by what the page offers
+    "wait": "the next tick does it, or “Run what is due”",
+    "at_work": "at work by run {run}",
+    "repeat_backfill": "its backfill was interrupted: “Fill” goes on with it",
+    "repeat_training": "windows are scored with the model before it; “Train again” repeats it",
+    "repeat_window": "mend what the error names, then “Fill”",
+}
 WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 
 
@@ -65,24 +71,19 @@ class MatrixRow:
 @router.get("/runs")
 def runs(context: Context) -> Response:
     """Show what was scored and what was not, and offer to fill gaps."""
-    windows = list_windows(context.session, LIVE, limit=WINDOWS_MAX).items
+    windows = _windows(context)
     gaps = list_gaps(context.session, LIVE, limit=GAPS_SHOWN).items
     zone = ZoneInfo(context.app.config.schedule.timezone)
-    columns, rows = _matrix(windows, zone)
     done = [each for each in windows if each.score == "done"]
     gap = _newest_gap(windows)
     return page(
         context,
         "runs.html",
         place="runs",
-        columns=columns,
-        rows=rows,
-        states=STATES,
-        zone=zone.key,
         newest=done[-1] if done else None,
         never=sum(each.score is None for each in windows),
         gaps=[replace(gap, error=context.visible_text(gap.error)) for gap in gaps],
-        remedies=[GAP_REMEDIES[gap.remedy].format(run=gap.at_work_by) for gap in gaps],
+        remedies=[REMEDIES[gap.remedy].format(run=gap.at_work_by) for gap in gaps],
         first_day=_local_day(gap[0].window_start, zone) if gap else "",
         day_after=_local_day(gap[-1].window_end + DAY - timedelta.resolution, zone) if gap else "",
         late=late_rows(context.session, LIVE),
@@ -90,8 +91,17 @@ def runs(context: Context) -> Response:
             replace(each, error=context.visible_text(each.error))
             for each in list_runs(context.session, LIVE, limit=RUNS_SHOWN).items
         ],
+        **_matrix_of(windows, zone),
         **_jobs_and_backfills(context),
     )
+
+
+@router.get("/runs/matrix")
+def matrix(context: Context) -> Response:
+    """Show the windows as they are now."""
+    zone = ZoneInfo(context.app.config.schedule.timezone)
+    shown = {**_matrix_of(_windows(context), zone), **_jobs_and_backfills(context)}
+    return page(context, "matrix.html", place="runs", **shown)
 
 
 @router.get("/runs/work")
@@ -151,6 +161,15 @@ def _jobs_and_backfills(context: RequestContext) -> dict[str, Any]:
     backfills = running_backfills(context.session)
     is_at_work = bool(backfills) or any(job.status == "running" for job in jobs)
     return {"jobs": jobs, "backfills": backfills, "is_at_work": is_at_work}
+
+
+def _windows(context: RequestContext) -> Sequence[WindowRecord]:
+    return list_windows(context.session, LIVE, limit=WINDOWS_MAX).items
+
+
+def _matrix_of(windows: Sequence[WindowRecord], zone: ZoneInfo) -> dict[str, Any]:
+    columns, rows = _matrix(windows, zone)
+    return {"columns": columns, "rows": rows, "states": STATES, "zone": zone.key}
 
 
 def _newest_gap(windows: Sequence[WindowRecord]) -> list[WindowRecord]:

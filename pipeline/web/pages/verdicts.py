@@ -8,11 +8,8 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Form, Response
 
 from pipeline.api.context import Context, RequestContext
-from pipeline.api.problems import ApiError
-from pipeline.schedule.run_context import LIVE
 from pipeline.services.review.cases import case_of
 from pipeline.services.review.claims import NewClaim, claim, release
-from pipeline.services.review.flags import show_flags
 from pipeline.services.review.verdicts import (
     Action,
     NewVerdict,
@@ -25,16 +22,14 @@ from pipeline.services.review.verdicts import (
     undo,
 )
 from pipeline.services.users.approvals import request_approval
-from pipeline.web.forms import FlagList, NoteText, flag_versions
+from pipeline.web.forms import Anyway, FlagList, NoteText, flag_versions
 from pipeline.web.rendering import page
-from pipeline.web.review_items import VERDICTS, claimed_by_others, visible_case
+from pipeline.web.review_items import VERDICTS, visible_case, workers_on
 
 router = APIRouter()
 ROWS_A_WRITE = 500  # a write of so many takes well under a second, and others' come between
 UNDONE = "undone in the console"
 Place = Annotated[Literal["queue", "flag"], Form()]  # which page a form is on
-
-Anyway = Annotated[bool, Form()]  # whether to answer what somebody else has claimed, too
 
 
 @dataclass(frozen=True)
@@ -82,8 +77,7 @@ def write_verdicts(
     anyway
         Also for flags that others have claimed.
     """
-    found = {} if anyway else show_flags(context.session, LIVE, [name for name, _ in versions])
-    workers = claimed_by_others(context, found.values())
+    workers = {} if anyway else workers_on(context, [name for name, _ in versions])
     claimed = tuple(row for row in versions if row[0] in workers)
     versions = [row for row in versions if row[0] not in workers]
     left = (claimed, tuple(sorted(set(workers.values()))))
@@ -107,16 +101,11 @@ def take_back(context: RequestContext, versions: Sequence[tuple[str, str | None]
 
     Raises
     ------
-    ApiError
-        Somebody has answered one of them since.
+    Refused
+        Somebody has answered one of them since; nothing is undone.
     """
-    ids = [name for name, _ in versions]
-    now = show_flags(context.session, LIVE, ids)
-    changed = [name for name, version in versions if name in now and version not in (None, now[name].version)]
-    if changed:
-        raise ApiError("seen_another", f"somebody has answered {changed[0]} since, so nothing was undone")
-    for first in range(0, len(ids), ROWS_A_WRITE):
-        undo(context.session, UndoneVerdict(tuple(ids[first : first + ROWS_A_WRITE]), UNDONE))
+    seen = {name: version for name, version in versions if version is not None}
+    undo(context.session, UndoneVerdict(tuple(name for name, _ in versions), UNDONE, seen))
 
 
 @router.post("/verdicts")
