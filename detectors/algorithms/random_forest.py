@@ -141,7 +141,10 @@ class RandomForest:
         tried, below = max(1, int(np.sqrt(n_features))), np.cumsum(weights) / weights.sum()
         trees = []
         for _ in range(self.n_trees):
-            drawn = np.searchsorted(below[:-1], draws.random_sample(n), side="right")
+            gaps = np.cumsum(
+                draws.standard_exponential(n + 1)
+            )  # between n uniform numbers in order, which are found faster
+            drawn = np.searchsorted(below[:-1], gaps[:-1] / gaps[-1], side="right")
             times = np.bincount(drawn, minlength=n).astype(np.float64)
             state = int(draws.randint(DRAWS))
             trees.append(grow_tree(columns, fraud, times, tried, MAX_DEPTH, self.min_leaf, state))
