@@ -118,7 +118,7 @@ def opened(engine: str, folder: Path) -> Iterator[tuple[Store, Config]]:
         sqlite = engine == "sqlite"
         url = SqliteFiles(folder).url("benchmark") if sqlite else Server(folder, stack).create("benchmark")
         config = with_url(SMALL, url)
-        store = stack.enter_context(open_configured(config, LOCK_WAIT_MS, pooled=True))
+        store = stack.enter_context(open_configured(config, LOCK_WAIT_MS))
         upgrade(store, config.monitor.name, 1, config.labels.precedence, config.labels.never_by_silence)
         yield store, config
 

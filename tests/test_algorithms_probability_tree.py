@@ -1,7 +1,5 @@
 """Compiled trees of a random forest beside scikit-learn's."""
 
-from typing import Any
-
 import numpy as np
 import pytest
 from sklearn.tree import DecisionTreeClassifier
@@ -50,17 +48,12 @@ def test_a_tree_that_tries_all_columns_is_scikit_learns(n: int, seed: int) -> No
 def test_small_and_large_nodes_find_the_same_splits() -> None:
     X, y, weight = rows(2_000, 4)
     columns = BinnedColumns.of(X)
-    n, kept = X.shape[0], np.arange(len(X))
+    kept, total, frauds = np.arange(len(X)), float(weight.sum()), float(weight @ y)
     for column in range(X.shape[1]):
-        tables: list[Any] = [np.zeros(n), np.zeros(n), np.zeros(n, np.int64)]
-        total, frauds = float(weight.sum()), float(weight @ y)
-        of = columns.bins[column]
-        counted = probability_tree._best_of_counted(
-            of, columns.sizes[column], kept, y == 1, weight, *tables, total, frauds, LEAF_ROWS
-        )
-        by_order = probability_tree._best_of_sorted(
-            of, kept, y == 1, weight, np.zeros(n, np.int64), total, frauds, LEAF_ROWS
-        )
+        node = kept, y == 1, weight, total, frauds, LEAF_ROWS
+        of_bins = np.zeros((3, columns.sizes[column]))
+        counted = probability_tree._best_of_counted(columns.bins[column], of_bins, *node)
+        by_order = probability_tree._best_of_sorted(columns.bins[column], *node)
         assert counted == pytest.approx(by_order)
 
 

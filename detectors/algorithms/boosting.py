@@ -27,6 +27,8 @@ WEIGHT_MAX = 2.0
 # docstring below, with 60,000 rows, 1,023 bins gain .017 average precision; oversampling gains as much, and only because its
 # copies move the bins.
 BINS = 1023
+# Rows that bins are made from: more cost time, and rank alike within .002 with 60, 200 and 5,000 frauds among 100,000 rows.
+BIN_ROWS = 40_000
 THREADS_MAX = 256
 
 
@@ -178,6 +180,7 @@ def tree_parameters(positives: int) -> dict[str, Any]:
         "lambda_l2": 1.0,
         "feature_fraction": 0.5,
         "max_bin": BINS,
+        "bin_construct_sample_cnt": BIN_ROWS,
     }
 
 

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.algorithms.isolation_tree import DRAWS, LEAF, GrownTree, draw
-from detectors.algorithms.tree_kernel import compiled
 from detectors.base import Floats, Ints
+from detectors.compilation import compiled
 
 BINS = 65_536  # of a column at most: what uint16 can number
 SORTED = 8  # a node with fewer than one row in so many bins sorts its rows
@@ -110,9 +110,7 @@ def _grow(
     left, right, feature = np.full(most, LEAF), np.full(most, LEAF), np.zeros(most, np.int64)
     depths, counts, threshold = np.zeros(most, np.int64), np.zeros(most, np.int64), np.zeros(most)
     total, frauds = np.zeros(most), np.zeros(most)
-    columns, keys = np.arange(len(sizes)), np.empty(n, np.int64)
-    n_bins = low.shape[1]
-    of_bin, frauds_of_bin, rows_of_bin = np.zeros(n_bins), np.zeros(n_bins), np.zeros(n_bins, np.int64)
+    columns, tables = np.arange(len(sizes)), np.zeros((3, low.shape[1]))
     waiting, top = np.zeros((max_depth + 2, 5), np.int64), 1
     waiting[0] = (0, n, 0, LEAF, 0)  # first and last row, depth, parent, whether it is the left child
     node = -1
@@ -123,39 +121,19 @@ def _grow(
         if parent != LEAF:
             (left if is_left else right)[parent] = node
         rows = samples[start:end]
-        for i in range(len(rows)):
-            total[node] += weight[rows[i]]
-            if fraud[rows[i]]:
-                frauds[node] += weight[rows[i]]
+        total[node], frauds[node] = _weights(rows, fraud, weight)
         genuine = total[node] - frauds[node]
         pure = min(frauds[node], genuine) <= 1e-12 * total[node]
         if depth >= max_depth or len(rows) < 2 * min_leaf or pure:
             continue
-        best, column, cut, cut_above = 0.0, LEAF, 0, 0
-        visited, differing = 0, 0
-        while visited < len(columns) and (visited < max_features or differing == 0):
-            state = draw(state)
-            place = visited + (state & DRAWS) % (len(columns) - visited)
-            columns[visited], columns[place] = columns[place], columns[visited]
-            tried = columns[visited]
-            visited += 1
-            of_column = bins[tried]
-            if SORTED * len(rows) < sizes[tried]:
-                gain, at, above, differs = _best_of_sorted(
-                    of_column, rows, fraud, weight, keys, total[node], frauds[node], min_leaf
-                )
-            else:
-                gain, at, above, differs = _best_of_counted(
-                    of_column, sizes[tried], rows, fraud, weight, of_bin, frauds_of_bin, rows_of_bin,
-                    total[node], frauds[node], min_leaf,
-                )  # fmt: skip
-            differing += differs
-            if gain > best:
-                best, column, cut, cut_above = gain, tried, at, above
+        column, cut, above, state = _best_split(
+            bins, sizes, rows, fraud, weight, columns, tables, total[node], frauds[node],
+            max_features, min_leaf, state,
+        )  # fmt: skip
         if column == LEAF:
             continue
-        middle = (np.float64(high[column, cut]) + np.float64(low[column, cut_above])) / 2
-        if np.float32(middle) >= low[column, cut_above]:
+        middle = (np.float64(high[column, cut]) + np.float64(low[column, above])) / 2
+        if np.float32(middle) >= low[column, above]:
             middle = np.float64(high[column, cut])
         feature[node], threshold[node] = column, middle
         parted = start + _part(rows, bins[column], cut)
@@ -167,42 +145,87 @@ def _grow(
 
 
 @compiled
-def _best_of_counted(
-    of_column: NDArray[np.uint16],
-    size: int,
+def _weights(rows: Ints, fraud: NDArray[np.bool_], weight: Floats) -> tuple[float, float]:
+    """The weight of rows, and of the frauds among them."""
+    total = frauds = 0.0
+    for i in range(len(rows)):
+        total += weight[rows[i]]
+        if fraud[rows[i]]:
+            frauds += weight[rows[i]]
+    return total, frauds
+
+
+@compiled
+def _best_split(
+    bins: NDArray[np.uint16],
+    sizes: Ints,
     rows: Ints,
     fraud: NDArray[np.bool_],
     weight: Floats,
-    of_bin: Floats,
-    frauds_of_bin: Floats,
-    rows_of_bin: Ints,
+    columns: Ints,
+    tables: Floats,
+    total: float,
+    frauds: float,
+    max_features: int,
+    min_leaf: int,
+    state: int,
+) -> tuple[int, int, int, int]:
+    """The column of the best split of a node, the bins below and above it, and the state after the draws; LEAF if there is none."""
+    best, column, cut, above = 0.0, LEAF, 0, 0
+    visited = differing = 0
+    while visited < len(columns) and (visited < max_features or differing == 0):
+        state = draw(state)
+        place = visited + (state & DRAWS) % (len(columns) - visited)
+        columns[visited], columns[place] = columns[place], columns[visited]
+        tried = columns[visited]
+        visited += 1
+        if SORTED * len(rows) < sizes[tried]:
+            found = _best_of_sorted(bins[tried], rows, fraud, weight, total, frauds, min_leaf)
+        else:
+            of_bins = tables[:, : sizes[tried]]
+            found = _best_of_counted(bins[tried], of_bins, rows, fraud, weight, total, frauds, min_leaf)
+        differing += found[3]
+        if found[0] > best:
+            best, column, cut, above = found[0], tried, found[1], found[2]
+    return column, cut, above, state
+
+
+@compiled
+def _best_of_counted(
+    of_column: NDArray[np.uint16],
+    of_bins: Floats,
+    rows: Ints,
+    fraud: NDArray[np.bool_],
+    weight: Floats,
     total: float,
     frauds: float,
     min_leaf: int,
 ) -> tuple[float, int, int, int]:
-    """The best split of a column: its gain, the bins below and above it, and whether the column has more than one value."""
-    of_bin[:size] = 0.0
-    frauds_of_bin[:size] = 0.0
-    rows_of_bin[:size] = 0
+    """
+    The best split of a column: its gain, the bins below and above it, and whether the column has more than one value.
+
+    `of_bins` is room for the rows, weight and frauds of each bin, (3, n_bins).
+    """
+    of_bins[:] = 0.0
     for i in range(len(rows)):
         row = rows[i]
         here = of_column[row]
-        of_bin[here] += weight[row]
-        rows_of_bin[here] += 1
+        of_bins[0, here] += 1
+        of_bins[1, here] += weight[row]
         if fraud[row]:
-            frauds_of_bin[here] += weight[row]
+            of_bins[2, here] += weight[row]
     best, at, above, previous = 0.0, 0, 0, LEAF
     below_rows, below, below_frauds = 0, 0.0, 0.0
-    for here in range(size):
-        if rows_of_bin[here] == 0:
+    for here in range(of_bins.shape[1]):
+        if of_bins[0, here] == 0:
             continue
         if previous != LEAF and below_rows >= min_leaf and len(rows) - below_rows >= min_leaf:
             gain = _gain(below, below_frauds, total, frauds)
             if gain > best:
                 best, at, above = gain, previous, here
-        below_rows += rows_of_bin[here]
-        below += of_bin[here]
-        below_frauds += frauds_of_bin[here]
+        below_rows += int(of_bins[0, here])
+        below += of_bins[1, here]
+        below_frauds += of_bins[2, here]
         if previous == LEAF and below_rows == len(rows):
             return 0.0, 0, 0, 0
         previous = here
@@ -215,16 +238,16 @@ def _best_of_sorted(
     rows: Ints,
     fraud: NDArray[np.bool_],
     weight: Floats,
-    keys: Ints,
     total: float,
     frauds: float,
     min_leaf: int,
 ) -> tuple[float, int, int, int]:
     """As `_best_of_counted`."""
     n = len(rows)
+    keys = np.empty(n, np.int64)
     for i in range(n):
         keys[i] = np.int64(of_column[rows[i]]) << 32 | rows[i]
-    keys[:n].sort()
+    keys.sort()
     if keys[0] >> 32 == keys[n - 1] >> 32:
         return 0.0, 0, 0, 0
     best, at, above, below, below_frauds = 0.0, 0, 0, 0.0, 0.0

@@ -119,13 +119,14 @@ class Model:
     columns: tuple[str, ...]  # (n_raw,) names of the raw columns that it was trained on, in their order
     samples: Floats  # (SAMPLE_ROWS, n_raw)
     drift_reference: DriftReference = field(default_factory=DriftReference.empty)
+    recent: Ranks | None = None  # of the rows that thresholds were set on, while it is new; not stored
 
     @property
     def strategy(self) -> Strategy:
         """The strategy, which is also the name of the main channel."""
         return self.settings.strategy
 
-    def score(self, raw: Floats, amount: Floats) -> Scores:
+    def score(self, raw: Floats, amount: Floats, ranks: Ranks | None = None) -> Scores:
         """
         Score and flag rows, each independently of the others.
 
@@ -135,8 +136,10 @@ class Model:
             (n, n_raw) raw features: the model's `columns`.
         amount
             (n,) what is at risk, in the base currency; amount-dependent costs use it.
+        ranks
+            Of the rows, if they have been ranked.
         """
-        ranks = self.detector.rank(raw)
+        ranks = self.detector.rank(raw) if ranks is None else ranks
         probability = self.detector.probability(ranks)
         value = _decision_value(self.settings, ranks, probability, amount)
         main = value >= self.thresholds[self.strategy]
@@ -299,6 +302,7 @@ def fit_model(
         notes=notes,
         columns=tuple(columns),
         samples=np.ascontiguousarray(recent.raw[:SAMPLE_ROWS]),
+        recent=ranks,
     )
 
 
@@ -309,8 +313,9 @@ def with_new_thresholds(model: Model, settings: ModelSettings, rows: Sample, day
     This makes two models comparable at the same number of reviews.
     """
     own = replace(settings, strategy=model.strategy)
-    thresholds, share = _thresholds(own, model.detector, model.detector.rank(rows.raw), rows, days)
-    return replace(model, settings=own, thresholds=thresholds, main_share=share)
+    ranks = model.detector.rank(rows.raw)
+    thresholds, share = _thresholds(own, model.detector, ranks, rows, days)
+    return replace(model, settings=own, thresholds=thresholds, main_share=share, recent=ranks)
 
 
 def _thresholds(

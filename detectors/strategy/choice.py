@@ -181,6 +181,26 @@ def choose(
     -----
     A strategy with a classifier is left without confirmation if there are too few frauds to fit one.
     """
+    explanation = _explained(prevalence, previous, settings, evidence)
+    strategy, proposed = explanation.strategy, explanation.proposed
+    return Choice(
+        strategy=strategy,
+        proposed=proposed,
+        rule=explanation.rule,
+        sentence=f"{describe_prevalence(prevalence)}; {explanation.reason_text()}.",
+        next_change=explanation.next_change(_votes(proposed, previous)),
+        outlier_share=outlier_share(strategy, settings),
+        numbers=explanation.numbers(previous[0].strategy if previous else None),
+    )
+
+
+def _explained(
+    prevalence: PrevalenceEstimate,
+    previous: Sequence[PreviousChoice],
+    settings: StrategySettings,
+    evidence: Evidence | None,
+) -> "_Explanation":
+    """The choice, before it is put into words."""
     in_force = previous[0].strategy if previous else None
     bounds = _bounds(prevalence, previous, settings, in_force)
     prior, reason = _prior(prevalence, bounds, evidence)
@@ -193,18 +213,7 @@ def choose(
     ):
         reason = "HELD_BY_HYSTERESIS"
     strategy, rule = _confirmed(prevalence, proposed, reason, previous, settings)
-    explanation = _Explanation(
-        prevalence, settings, bounds, strategy, proposed, prior, reason, rule, evidence
-    )
-    return Choice(
-        strategy=strategy,
-        proposed=proposed,
-        rule=rule,
-        sentence=f"{describe_prevalence(prevalence)}; {explanation.reason_text()}.",
-        next_change=explanation.next_change(_votes(proposed, previous)),
-        outlier_share=outlier_share(strategy, settings),
-        numbers=explanation.numbers(in_force),
-    )
+    return _Explanation(prevalence, settings, bounds, strategy, proposed, prior, reason, rule, evidence)
 
 
 def choose_in_order(evaluations: Sequence[Evaluation], settings: StrategySettings) -> Choice:
@@ -250,8 +259,8 @@ def forgets_its_past(evaluations: Sequence[Evaluation], settings: StrategySettin
 def _as_previous(
     evaluation: Evaluation, past: Sequence[PreviousChoice], settings: StrategySettings
 ) -> PreviousChoice:
-    choice = choose(evaluation.prevalence, past, settings, evaluation.evidence)
-    return PreviousChoice(choice.strategy, choice.proposed, choice.numbers["gate_open"])
+    choice = _explained(evaluation.prevalence, past, settings, evaluation.evidence)
+    return PreviousChoice(choice.strategy, choice.proposed, choice.bounds.gate_open)
 
 
 def outlier_share(strategy: Strategy, settings: StrategySettings) -> float:

@@ -75,8 +75,8 @@ def open_app(config: Config, pages: Pages | None = None) -> Iterator[FastAPI]:
         The database cannot be used.
     """
     with (
-        open_session(config, "serve", lock_wait_ms=LOCK_WAIT_MS, pooled=True) as session,
-        open_session(config, "serve", pooled=True) as loading,
+        open_session(config, "serve", lock_wait_ms=LOCK_WAIT_MS) as session,
+        open_session(config, "serve") as loading,
         closing(ActivityRecorder(loading)) as activity,
         open_scorer(session) as scorer,
         closing(Jobs(session)) as jobs,

@@ -5,11 +5,11 @@ from storage.database.database import BUSY_TIMEOUT_MS, Store, open_store
 from storage.database.tables import Fields, LossSettings
 
 
-def open_configured(config: Config, lock_wait_ms: int = BUSY_TIMEOUT_MS, *, pooled: bool = False) -> Store:
+def open_configured(config: Config, lock_wait_ms: int = BUSY_TIMEOUT_MS) -> Store:
     """
     Open the database of this monitor; close it, or use it as a context manager.
 
-    A write waits `lock_wait_ms` at most for the lock of an SQLite file; `pooled` keeps connections to one open.
+    A write waits `lock_wait_ms` at most for the lock of an SQLite file.
 
     Raises
     ------
@@ -26,4 +26,4 @@ def open_configured(config: Config, lock_wait_ms: int = BUSY_TIMEOUT_MS, *, pool
         config.case_entity,
         loss,
     )
-    return open_store(config.storage_url, config.storage.schema_, fields, lock_wait_ms, pooled=pooled)
+    return open_store(config.storage_url, config.storage.schema_, fields, lock_wait_ms)

@@ -103,7 +103,7 @@ def fit(
     Parameters
     ----------
     holdout
-        Rows that nothing was fitted on, for the distribution of scores.
+        Rows that nothing was fitted on, for the distribution of scores: those that the model's thresholds were set on.
     days
         Length of the holdout.
     """
@@ -127,7 +127,12 @@ def fit(
             model, features, raw, model.score(raw, at_risk(config, transactions)[rows]), channels, codes
         ),
         recent=reference_scores(
-            model, features, holdout.raw, model.score(holdout.raw, holdout.amount), channels, codes
+            model,
+            features,
+            holdout.raw,
+            model.score(holdout.raw, holdout.amount, model.recent),
+            channels,
+            codes,
         ),
         recent_cells=max(1, round(days * cells_a_day)),
         channels=channels,

@@ -20,6 +20,7 @@ from pipeline.config.config import Config
 from pipeline.features import history as feature_history
 from pipeline.features import warm_history
 from pipeline.features.warm_history import WarmHistory
+from pipeline.ingest.currencies.rate_sources import RatesReader
 from pipeline.runs.window_scores import (
     ModelBatch,
     batches_by_model,
@@ -139,6 +140,7 @@ class ArrivalScorer:
         self._reader: HistoryReader | None = None
         self._ingested: tuple[int, int] | None = None
         self._through: int | None = None
+        self.rates = RatesReader(store, config)
         self._scoring = threading.Lock()
         self._queueing = threading.Lock()
         self._waiting: list[_Waiting] = []

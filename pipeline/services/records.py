@@ -33,7 +33,7 @@ def as_record(kind: type[Record], row: Mapping[str, Any], **others: Any) -> Reco
     others
         Values of fields that the row does not hold as they are.
     """
-    values = {name: row[name] for name in _names(kind) if name not in others}
+    values = {name: row[name] for name in _names(kind) if name not in others}  # type: ignore[arg-type]
     tuples = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
     return kind(**tuples, **others)
 

@@ -64,7 +64,6 @@ def open_session(
     clock: Callable[[], int] = current_time,
     verified: bool = True,
     lock_wait_ms: int = BUSY_TIMEOUT_MS,
-    pooled: bool = False,
 ) -> Iterator[Session]:
     """
     Open the configured database.
@@ -75,8 +74,6 @@ def open_session(
         Whether the database must belong to this monitor and have the current schema; only its setup does without.
     lock_wait_ms
         How long a write waits for the lock of an SQLite file.
-    pooled
-        Whether connections to an SQLite file stay open for the next use.
 
     Raises
     ------
@@ -85,7 +82,7 @@ def open_session(
     """
     if verified:
         require_file(config.storage_url)
-    with open_configured(config, lock_wait_ms, pooled=pooled) as store:
+    with open_configured(config, lock_wait_ms) as store:
         if verified:
             verify(store, config.monitor.name, hash_key_check(config))
         yield Session(store, config, actor, clock)

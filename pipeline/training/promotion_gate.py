@@ -305,8 +305,8 @@ def without_own_labels(
 
 
 def _predictions(model: Model, rows: Sample) -> FoldPredictions:
-    """A model's scores and the flags it would have raised."""
-    scores = model.score(rows.raw, rows.amount)
+    """A model's scores of the rows that its thresholds were set on, and the flags it would have raised."""
+    scores = model.score(rows.raw, rows.amount, model.recent)
     flags = scores.flagged
     return FoldPredictions(scores.score, flags, flags, flags, flags, np.full(len(rows), np.nan))
 

@@ -149,12 +149,12 @@ def prepare_again(
     """
     The samples of the same date as they are drawn from rows of `span_start` ≤ event_time ≤ `end` only.
 
-    The holdout stays: thresholds are quantiles of its scores and use no labels.
+    A tenth of the holdout stays, because the promotion gate sets other thresholds.
     """
     whole = training_set_at(config, history, prepared.training_set.date, span_start)
     earlier = whole.until(history.transactions.event_time, end)
     drawn = samples.for_training(config, history, earlier, prepared.features, ())
-    holdout, muted = prepared.samples.holdout, prepared.samples.muted
+    holdout, muted = prepared.samples.holdout.take(slice(None, None, 10)), prepared.samples.muted[::10]
     return replace(prepared, samples=replace(drawn, holdout=holdout, muted=muted))
 
 

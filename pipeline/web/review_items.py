@@ -1,13 +1,14 @@
 """Flags and cases as pages show them to their caller: masked, with handles, and without a mark on what was drawn at random."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from pipeline.api.context import RequestContext
 from pipeline.api.review.flags import VisibleFlag, visible_flag
 from pipeline.services.records import Amount
 from pipeline.services.review.cases import AUDIT, AnswerTime, Case
+from pipeline.services.review.claims import claims_of_others
 from pipeline.services.review.flags import FlagRecord
 from pipeline.services.users.masking import value_for
 
@@ -72,6 +73,12 @@ def visible_case(context: RequestContext, case: Case) -> VisibleCase:
         case.answer,
         versions(case.flags),
     )
+
+
+def workers_on(context: RequestContext, transaction_ids: Sequence[str]) -> dict[str, str]:
+    """Who else works on each of these flags, by transaction."""
+    claims = claims_of_others(context.session, transaction_ids)
+    return {claim.transaction_id: claim.by for claim in claims}
 
 
 def versions(flags: Iterable[FlagRecord]) -> str:

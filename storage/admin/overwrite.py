@@ -55,6 +55,7 @@ def _write_anew(store: Store) -> bool:
 def _pragma(store: Store, statement: str) -> bool:
     try:
         with closing(store.engine.raw_connection()) as connection, closing(connection.cursor()) as cursor:
+            connection.detach()  # of its own: it is closed with its wait
             cursor.execute(f"PRAGMA busy_timeout={WAIT_MS}")
             cursor.execute(statement)
             outcome = cursor.fetchone()  # of a checkpoint: whether somebody was in the way, and two counts

@@ -3,7 +3,7 @@ Bulk inserts and staging tables: COPY on Postgres, executemany on SQLite. Only t
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,6 +16,7 @@ from storage.frames import Ints
 
 Columns = Mapping[str, Sequence[Any]]
 STAGE = "staged_ids"
+FEW = 20  # rows that Postgres inserts one by one: to make a staging table for them takes longer
 
 
 def instants(values: Ints) -> list[str]:
@@ -33,13 +34,28 @@ def insert_new(connection: Connection, table: Table, columns: Columns) -> int:
     """Insert the rows whose key does not exist yet; returns their number."""
     quote = connection.dialect.identifier_preparer.quote
     listed = ", ".join(quote(name) for name in columns)
-    rows = zip(*columns.values(), strict=True)
-    if connection.dialect.name == "postgresql":
+    rows: Iterable[Sequence[Any]] = zip(*columns.values(), strict=True)
+    is_postgres = connection.dialect.name == "postgresql"
+    if is_postgres and len(next(iter(columns.values()))) > FEW:
         return _copy(connection, table, listed, rows)
-    marks = ", ".join("?" * len(columns))
+    if is_postgres:
+        rows = sorted([[*map(_as_copied, row)] for row in rows], key=_order(table, columns))
+    marks = ", ".join(["%s" if is_postgres else "?"] * len(columns))
     return _many(
         connection, f"INSERT INTO {table.name} ({listed}) VALUES ({marks}) ON CONFLICT DO NOTHING", rows
     )
+
+
+def _as_copied(value: Any) -> Any:
+    """A number as COPY writes it: as a parameter of its own type it would lose digits on its way to NUMERIC."""
+    return repr(float(value)) if isinstance(value, float) else value
+
+
+def _order(table: Table, columns: Columns) -> Callable[[Sequence[Any]], list[Any]]:
+    """The key of a row, by which rows are inserted, so that writers never deadlock."""
+    keys = [column.name for column in table.primary_key if column.name in columns] or ["transaction_id"]
+    places = [list(columns).index(name) for name in keys]
+    return lambda row: [row[place] for place in places]
 
 
 def _many(connection: Connection, sql: str, rows: Iterable[Sequence[Any]]) -> int:

@@ -14,9 +14,8 @@ from typing import Any, Self
 
 import psycopg
 from sqlalchemy import URL, Connection, Engine, MetaData, create_engine, event, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, InvalidatePoolError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.pool import NullPool
 
 from storage.database import postgres
 from storage.database.tables import Fields, revisions_table, transactions_table
@@ -153,9 +152,7 @@ def sqlite_file(url: str) -> Path | None:
     return Path(str(parsed.database)) if is_file else None
 
 
-def open_store(
-    url: str, schema: str, fields: Fields, lock_wait_ms: int = BUSY_TIMEOUT_MS, *, pooled: bool = False
-) -> Store:
+def open_store(url: str, schema: str, fields: Fields, lock_wait_ms: int = BUSY_TIMEOUT_MS) -> Store:
     """
     Open a database.
 
@@ -163,8 +160,6 @@ def open_store(
     ----------
     lock_wait_ms
         How long a write waits for the lock of an SQLite file.
-    pooled
-        Whether connections to an SQLite file stay open for the next use, as those to a server always do.
 
     Raises
     ------
@@ -180,9 +175,8 @@ def open_store(
         parsed = parsed.set(drivername="postgresql+psycopg")
     is_file = parsed.get_backend_name() == "sqlite"
     arguments = {} if is_file else postgres.connect_arguments(parsed)
-    pool = NullPool if is_file and not pooled else None
     # With hidden parameters, errors do not quote values.
-    engine = create_engine(parsed, poolclass=pool, connect_args=arguments, hide_parameters=True)
+    engine = create_engine(parsed, connect_args=arguments, hide_parameters=True)
     store = Store(engine, fields, schema, lock_wait_ms)
     _listen(store)
     try:
@@ -234,13 +228,16 @@ def _user_error(store: Store, error: Exception) -> StorageError | None:
 
 def _listen(store: Store) -> None:
     if store.dialect == "sqlite":
-        event.listen(store.engine, "connect", partial(_prepare_sqlite, store.lock_wait_ms))
+        path = store.engine.url.database or ""
+        event.listen(store.engine, "connect", partial(_prepare_sqlite, path, store.lock_wait_ms))
+        event.listen(store.engine, "checkout", partial(_check_file, path))
         event.listen(store.engine, "begin", _begin_sqlite)
     else:
         event.listen(store.engine, "begin", lambda connection: postgres.begin(connection, store.schema))
 
 
-def _prepare_sqlite(lock_wait_ms: int, connection: Any, _record: Any) -> None:
+def _prepare_sqlite(path: str, lock_wait_ms: int, connection: Any, record: Any) -> None:
+    record.info["file"] = _identity(path)
     connection.isolation_level = None  # otherwise the driver begins deferred transactions of its own
     for pragma in (
         "journal_mode=WAL",
@@ -251,6 +248,21 @@ def _prepare_sqlite(lock_wait_ms: int, connection: Any, _record: Any) -> None:
         "secure_delete=ON",  # deleted rows are overwritten
     ):
         connection.execute(f"PRAGMA {pragma}")
+
+
+def _check_file(path: str, _connection: Any, record: Any, _proxy: Any) -> None:
+    """Give up connections to a file that is no longer the one at the path, as after a restored backup."""
+    if record.info["file"] != _identity(path):
+        raise InvalidatePoolError
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    """What tells one file from another at the same path; None if there is none."""
+    try:
+        found = Path(path).stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _begin_sqlite(connection: Connection) -> None:

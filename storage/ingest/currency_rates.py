@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, func, insert, select, update
 
 from storage.database.database import Store
 from storage.database.tables import currency_rates
@@ -25,6 +25,14 @@ def load_all(store: Store) -> dict[str, dict[date, float]]:
     """Return all rates by currency and day."""
     with store.read() as connection:
         return _stored(connection)
+
+
+def mark(store: Store) -> tuple[object, ...]:
+    """Changes whenever a rate is added or corrected."""
+    r = currency_rates.c
+    with store.read() as connection:
+        found = select(func.count(), func.max(r.ingested_at), func.sum(r.rate))
+        return tuple(connection.execute(found).one())
 
 
 def save_rates(store: Store, rates: Rates, source: str, now: int) -> RateCounts:

@@ -112,7 +112,7 @@ def write_drift(
     of_window = and_(d.policy == policy, d.window_start == span[0], d.window_end == span[1])
     with store.write() as connection:
         connection.execute(delete(drift_metrics).where(of_window))
-        connection.execute(upsert, [asdict(row) | {"policy": policy, "run_id": run_id} for row in rows])
+        connection.execute(upsert, [vars(row) | {"policy": policy, "run_id": run_id} for row in rows])
         s = drift_histograms.c
         mine = and_(s.policy == policy, s.window_start == span[0], s.window_end == span[1])
         connection.execute(delete(drift_histograms).where(mine))

@@ -1,10 +1,12 @@
 """Notes and claims, for lists."""
 
+from collections.abc import Sequence
+
 from sqlalchemy import select
 
-from storage.database import tables
+from storage.database import bulk, tables
 from storage.database.database import Store
-from storage.queries.rows import Position, RowPage, SortKey, fetch_page
+from storage.queries.rows import Position, Row, RowPage, SortKey, fetch_page, read_rows
 from storage.queries.verdicts import require_transaction
 
 
@@ -34,3 +36,11 @@ def claim_page(
     c = tables.claims.c
     rows = select(tables.claims).where(c.policy == policy, c.until > now)
     return fetch_page(store, rows, [SortKey(c.transaction_id)], limit, after)
+
+
+def claims_on(store: Store, policy: str, ids: Sequence[str], now: int) -> list[Row]:
+    """The claims on these flags that are in force at a time (µs)."""
+    c = tables.claims.c
+    mine = bulk.with_listed_ids(bulk.listed_ids(store.dialect), ids)
+    in_force = (c.policy == policy, c.transaction_id.in_(mine), c.until > now)
+    return read_rows(store, select(tables.claims).where(*in_force))

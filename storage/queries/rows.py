@@ -109,11 +109,11 @@ def read_rows(store: Store, query: "Select[Any]") -> list[Row]:
 
 
 def rows_of(
-    connection: Connection, query: "Select[Any]", given: Mapping[str, Any] | None = None
+    connection: Connection, query: "Select[Any]", parameters: Mapping[str, Any] | None = None
 ) -> list[Row]:
-    """All rows of a query, read by a connection that reads more than this; `given` are its parameters."""
+    """All rows of a query, read by a connection that reads more than this."""
     convert = row_converter(query)
-    return [convert(row) for row in connection.execute(query, given).mappings()]
+    return [convert(row) for row in connection.execute(query, parameters).mappings()]
 
 
 def _check_position(keys: Sequence[SortKey], after: Position) -> None:

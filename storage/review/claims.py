@@ -63,16 +63,6 @@ def claim(
     ]
 
 
-def workers_on(store: Store, policy: str, ids: Sequence[str], actor: str, now: int) -> dict[str, str]:
-    """Who but `actor` has claimed each of these flags, by transaction."""
-    c = claims.c
-    mine = bulk.with_listed_ids(bulk.listed_ids(store.dialect), ids)
-    others = and_(c.policy == policy, c.transaction_id.in_(mine), c.until > now, c.by != actor)
-    with store.read() as connection:
-        rows = connection.execute(select(c.transaction_id, c.by).where(others))
-        return {row.transaction_id: row.by for row in rows}
-
-
 def release(store: Store, policy: str, ids: Sequence[str], actor: str, now: int) -> list[str]:
     """End one's own claims on these flags; returns the transactions whose claim ended."""
     c = claims.c

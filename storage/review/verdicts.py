@@ -219,14 +219,14 @@ def undo(
     reason: str,
     actor: str,
     now: int,
-    seen: Mapping[str, str] | None = None,
+    if_seen: Mapping[str, str] | None = None,
 ) -> Iterator[list[VerdictOutcome]]:
     """
     Retract the newest verdict on each of these payments with its label; yields the outcomes of each written chunk.
 
     Parameters
     ----------
-    seen
+    if_seen
         By payment, the version of its flag that the person has seen; any version without one.
 
     Raises
@@ -236,7 +236,7 @@ def undo(
     Refused
         Somebody has answered since.
     """
-    return _write(store, policy, ids, _Undoing(reason, now, seen or {}), actor, now)
+    return _write(store, policy, ids, _Undoing(reason, now, if_seen or {}), actor, now)
 
 
 def retract(
@@ -342,11 +342,11 @@ class _Retracting:
 class _Undoing:
     reason: str
     now: int
-    seen: Mapping[str, str]
+    if_seen: Mapping[str, str]
     audited_as = "undo verdict"
 
     def refusal(self, payment: PaymentState) -> str | None:
-        if self.seen.get(payment.transaction_id, payment.version) != payment.version:
+        if self.if_seen.get(payment.transaction_id, payment.version) != payment.version:
             return "seen_another"
         return "no_verdict" if payment.newest_verdict is None else None
 

@@ -8,6 +8,7 @@ import csv
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -74,6 +75,31 @@ def current_rates(store: Store, config: Config) -> Rates:
     for currency, days in _file_rates(schema.rates, schema.base_currency).items():
         collected[currency] = collected.get(currency, {}) | days
     return _rates(collected, schema.base_currency, rate_places(config))
+
+
+class RatesReader:
+    """Gives the current rates again and again, and reads them only after they, or the file, have changed; threads may share it."""
+
+    def __init__(self, store: Store, config: Config) -> None:
+        self._store, self._config = store, config
+        self._last: tuple[object, Rates] | None = None
+
+    def current(self) -> Rates:
+        """All rates, as `current_rates` returns them."""
+        mark, last = self._mark(), self._last
+        if last is None or last[0] != mark:
+            last = self._last = mark, current_rates(self._store, self._config)
+        return last[1]
+
+    def _mark(self) -> object:
+        schema = self._config.schema_
+        if not schema.currency:
+            return None
+        file = None
+        with suppress(OSError):
+            found = Path(schema.rates).stat() if schema.rates else None
+            file = found and (found.st_mtime_ns, found.st_size, found.st_ino)
+        return currency_rates.mark(self._store), file
 
 
 def stale_rates(store: Store, config: Config) -> Iterator[StaleRate]:

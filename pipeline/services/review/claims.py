@@ -11,7 +11,7 @@ from pipeline.services.records import as_record
 from pipeline.services.review.statements import named_ids
 from pipeline.services.session import Session
 from storage.database.column_types import as_datetime, as_micros
-from storage.queries.notes import claim_page
+from storage.queries.notes import claim_page, claims_on
 from storage.review import claims
 
 NOT_CLAIMED = {
@@ -106,9 +106,10 @@ def release(session: Session, transaction_ids: Sequence[str]) -> tuple[ReleasedC
     return tuple(map(ReleasedClaim, ended))
 
 
-def workers_on(session: Session, transaction_ids: Sequence[str]) -> dict[str, str]:
-    """Who works on each of these flags, by transaction, where it is somebody else."""
-    return claims.workers_on(session.store, LIVE, transaction_ids, session.actor, session.now)
+def claims_of_others(session: Session, transaction_ids: Sequence[str]) -> tuple[ClaimRecord, ...]:
+    """The claims in force on these flags, without one's own."""
+    rows = claims_on(session.store, LIVE, transaction_ids, session.now)
+    return tuple(as_record(ClaimRecord, row) for row in rows if row["by"] != session.actor)
 
 
 def list_claims(session: Session, *, limit: int = PAGE_ROWS, cursor: str | None = None) -> Page[ClaimRecord]:

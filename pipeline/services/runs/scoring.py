@@ -15,7 +15,6 @@ from pipeline.errors import InputError
 from pipeline.ingest.checks.card_data import plain_card_number_check
 from pipeline.ingest.checks.rejected_row_text import collect_rejected
 from pipeline.ingest.checks.transaction_check import TransactionCheck, source_name
-from pipeline.ingest.currencies.rate_sources import current_rates
 from pipeline.ingest.formats.arrow_arrays import Bools
 from pipeline.ingest.formats.jsonl_reader import read_jsonl
 from pipeline.ingest.formats.row_batch import RowBatch
@@ -193,8 +192,8 @@ def score(session: Session, request: ScoreRequest, scorer: ArrivalScorer | None 
     Busy
         A payment is a revision of a stored one, and an ingest is running.
     """
-    checked = _checked(session, request)
     scorer = scorer or ArrivalScorer(session.store, session.config)
+    checked = _checked(session, scorer, request)
     payments, found = checked.payments, dict[str, ScoredPayment]()
     with scorer.looking() as look:
         good = payments.take(_scorable(session, look, checked))
@@ -220,7 +219,7 @@ def score(session: Session, request: ScoreRequest, scorer: ArrivalScorer | None 
     return ScoreAnswer(listed, unknown_fields=checked.unknown_fields(request.payments), **known)  # type: ignore[arg-type]
 
 
-def _checked(session: Session, request: ScoreRequest) -> _Checked:
+def _checked(session: Session, scorer: ArrivalScorer, request: ScoreRequest) -> _Checked:
     config, count = session.config, len(request.payments)
     if not 1 <= count <= PAYMENTS_MAX:
         raise InputError(
@@ -235,7 +234,7 @@ def _checked(session: Session, request: ScoreRequest) -> _Checked:
             code="events_not_scored",
         )
     displays = not config.schema_.hash or has_displays(session.store)
-    check = TransactionCheck(config, current_rates(session.store, config), displays, one_by_one=True)
+    check = TransactionCheck(config, scorer.rates.current(), displays, one_by_one=True)
     lines = "\n".join(json.dumps(dict(payment)) for payment in request.payments)
     rows, *more = read_jsonl(BytesIO(lines.encode()), check.expected_columns(), SOURCE)
     if more:

@@ -7,14 +7,13 @@ from fastapi import APIRouter, Form, Response
 from pipeline.api.context import Context
 from pipeline.schedule.run_context import LIVE
 from pipeline.services.review.cases import case_transactions
-from pipeline.services.review.claims import workers_on
 from pipeline.services.review.flags import FlagRecord, show_flags
 from pipeline.services.review.verdicts import Verdict
 from pipeline.web.forms import Anyway, FlagList, NoteText, flag_versions
 from pipeline.web.pages.queue import Address
 from pipeline.web.pages.verdicts import take_back, write_verdicts
 from pipeline.web.rendering import page
-from pipeline.web.review_items import VERDICTS, unmarked_flag, versions
+from pipeline.web.review_items import VERDICTS, unmarked_flag, versions, workers_on
 
 router = APIRouter()
 LISTED = 200  # payments that the list shows; the answer goes to all
@@ -52,7 +51,7 @@ def preview(
         versions=flags or versions(found),
         proposed=proposed,
         many=len(found) > MANY,
-        workers=workers_on(context.session, [flag.transaction_id for flag in found]),
+        workers=workers_on(context, [flag.transaction_id for flag in found]),
         channel=channel if any(flag.channel != channel for flag in found) else None,
     )
 

@@ -9,7 +9,6 @@ from pipeline.api.context import Context
 from pipeline.api.data.transactions import visible_payment
 from pipeline.schedule.run_context import LIVE
 from pipeline.services.data.payments import show_payment
-from pipeline.services.review.claims import workers_on
 from pipeline.services.review.flags import FlagRequest, count_flags
 from pipeline.services.review.labels import NewLabel, add_labels
 from pipeline.services.review.mutes import EntityTarget, NewMute, add_mute
@@ -17,6 +16,7 @@ from pipeline.services.review.rules import NewRule, add_rule, preview_rule
 from pipeline.services.users.approvals import request_approval
 from pipeline.web.forms import Anyway
 from pipeline.web.rendering import page
+from pipeline.web.review_items import workers_on
 
 router = APIRouter()
 PREVIEW_DAYS = 28
@@ -90,7 +90,7 @@ def label(
 
     What somebody else works on is labelled only if `anyway` says so.
     """
-    workers = {} if anyway else workers_on(context.session, [transaction_id])
+    workers = {} if anyway else workers_on(context, [transaction_id])
     new = NewLabel((transaction_id,), verdict)
     if not workers and request_approval(context.session, context.caller, "add_labels", new) is None:
         add_labels(context.session, new)

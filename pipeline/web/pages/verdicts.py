@@ -9,7 +9,7 @@ from fastapi import APIRouter, Form, Response
 
 from pipeline.api.context import Context, RequestContext
 from pipeline.services.review.cases import case_of
-from pipeline.services.review.claims import NewClaim, claim, release, workers_on
+from pipeline.services.review.claims import NewClaim, claim, release
 from pipeline.services.review.verdicts import (
     Action,
     NewVerdict,
@@ -24,7 +24,7 @@ from pipeline.services.review.verdicts import (
 from pipeline.services.users.approvals import request_approval
 from pipeline.web.forms import Anyway, FlagList, NoteText, flag_versions
 from pipeline.web.rendering import page
-from pipeline.web.review_items import VERDICTS, visible_case
+from pipeline.web.review_items import VERDICTS, visible_case, workers_on
 
 router = APIRouter()
 ROWS_A_WRITE = 500  # a write of so many takes well under a second, and others' come between
@@ -77,7 +77,7 @@ def write_verdicts(
     anyway
         Also for flags that others have claimed.
     """
-    workers = {} if anyway else workers_on(context.session, [name for name, _ in versions])
+    workers = {} if anyway else workers_on(context, [name for name, _ in versions])
     claimed = tuple(row for row in versions if row[0] in workers)
     versions = [row for row in versions if row[0] not in workers]
     left = (claimed, tuple(sorted(set(workers.values()))))
