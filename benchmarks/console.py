@@ -20,6 +20,7 @@ import httpx2
 from sqlalchemy import event
 
 from benchmarks.api import fill, opened
+from pipeline.api.server import spare_collector
 from pipeline.schedule.run_context import LIVE
 from pipeline.services.review.cases import list_cases
 from pipeline.services.review.flags import show_flags
@@ -218,6 +219,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"their cases computed anew in {time.perf_counter() - began:.0f} s")
             print(f"{'ms':32}{'processor':>10}{'median':>8}{'p95':>8}{'bytes':>10}")
             with console(store, config, NOW) as server:
+                spare_collector()
                 missed |= measure_pages(server)
                 missed |= measure_keys(server)
                 missed |= measure_bulk(server)

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.api import IDS, NUMBERS, opened
+from pipeline.api.server import spare_collector
 from pipeline.config.config import Config
 from pipeline.runs.backfill import backfill
 from storage.database.column_types import as_datetime
@@ -106,6 +107,7 @@ def measure(engine: str, folder: Path, transactions: int, rounds: int) -> None:
         print(f"{engine}: {transactions:,} transactions; processor time in ms, wall in brackets")
         print(f"{'':36}{'first':>8}{'p50':>8}{'p99':>8}")
         with serving(store, config, NOW) as api:
+            spare_collector()
             for case, stored in itertools.product(CASES, (False, True)):
                 first, middle, high, wall = measured(requests(api, case, stored), rounds)
                 name = f"{case}, {'stored' if stored else 'dry'}"

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from pipeline.config.database import open_configured
+from pipeline.reporting.report import SECTIONS
 from tests.support.browser import chromium
 from tests.support.databases import SqliteFiles, copy_world, with_url
 from tests.support.reports import plant_hostile_values, report_page, write_quality_metrics
@@ -120,7 +121,7 @@ def test_whoever_cannot_see_or_point_finds_the_way(show: Any) -> None:
     page_view = show()
     assert page_view("document.documentElement.lang") == "en"
     levels = page_view("[...document.querySelectorAll('h1, h2')].map((one) => one.tagName)")
-    assert levels == ["H1"] + ["H2"] * 14
+    assert levels == ["H1"] + ["H2"] * len(SECTIONS)
     alts = page_view(
         "[...document.querySelectorAll('.drawing')].map((one) => one.getAttribute('aria-label'))"
     )

@@ -396,7 +396,7 @@ def test_parts_of_pages_share_what_was_counted_until_something_changes(one: Stor
     outcome = newest.section(session, "outcome").decode()
     assert f"{as_datetime(NOW):%Y-%m-%d %H:%M} UTC" in outcome
     counted = newest._counted
-    now[0] += reports.KEPT - 1
+    now[0] += reports.COUNTS_AGE_MAX - 1
     assert newest.section(session, "outcome").decode() == outcome  # and says as of when
     assert newest.chart(session, "scores", "light") is drawn
     assert newest._counted is counted
@@ -405,7 +405,7 @@ def test_parts_of_pages_share_what_was_counted_until_something_changes(one: Stor
     assert newest.section(session, "outcome").decode() != outcome
     assert newest._counted is not counted
     counted = newest._counted
-    now[0] += reports.KEPT
+    now[0] += reports.COUNTS_AGE_MAX
     newest.section(session, "scores")
     assert newest._counted is not counted
 

@@ -138,7 +138,7 @@ def write_rows(
         click.echo(f"written to {output}", err=True)
 
 
-def shown_score(score: float | None, output_format: str) -> str | float | None:
+def score_cell(score: float | None, output_format: str) -> str | float | None:
     """A score for people in a table, as it is stored in every other format."""
     return score if score is None or output_format != "table" else score_text(score)
 

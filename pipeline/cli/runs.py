@@ -162,11 +162,11 @@ def score(context: CliContext, file: Any, store: bool, output_format: str, outpu
 
 def _write_scores(answer: "ScoreAnswer", output_format: str, output: Path | None) -> None:
     """A line for each payment, with the strongest reason."""
-    from pipeline.cli.output import shown_score, write_rows
+    from pipeline.cli.output import score_cell, write_rows
 
     rows = (
         vars(payment)
-        | {"score": shown_score(payment.score, output_format)}
+        | {"score": score_cell(payment.score, output_format)}
         | {"first_reason": payment.error or next((r.text for r in payment.reasons), None)}
         for payment in answer.payments
     )

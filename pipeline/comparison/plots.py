@@ -12,7 +12,7 @@ from pipeline.files import complete_file
 from pipeline.number_text import mean_money, number
 from pipeline.rendering import charts, html_page
 from pipeline.rendering.elements import Chart, ReportPage, ReportSection
-from pipeline.rendering.technique_curves import drawn_techniques, precision_recall, technique_lines
+from pipeline.rendering.technique_curves import plotted_techniques, precision_recall, technique_lines
 
 FORMATS = (".html", ".svg", ".png")
 
@@ -63,7 +63,7 @@ def curves(comparison: Comparison, path: Path, name: str, currency: str) -> None
 
 def _plotted(comparison: Comparison) -> list[TechniqueResult]:
     by_name = {result.technique: result for result in comparison.results if result.curve is not None}
-    return [by_name[name] for name in drawn_techniques(by_name)]
+    return [by_name[name] for name in plotted_techniques(by_name)]
 
 
 def _costs(results: list[TechniqueResult], per_day: int, currency: str) -> Chart:

@@ -27,8 +27,8 @@ def with_page_links(text: str) -> Markup:
     return Markup(ANY.sub(_link, str(escape(text))))  # noqa: S704 - escaped, and links of our own
 
 
-def _link(found: re.Match[str]) -> str:
+def _link(match: re.Match[str]) -> str:
     for pattern, words, address in PAGES:
-        if own := re.match(pattern, found.string[found.start() :]):
+        if own := re.match(pattern, match.string[match.start() :]):
             return f'<a href="{own.expand(address)}">{words}</a>'
-    return found[0]
+    return match[0]

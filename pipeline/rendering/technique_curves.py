@@ -25,7 +25,7 @@ STYLES = tuple(
 )
 
 
-def drawn_techniques(names: Iterable[str]) -> list[str]:
+def plotted_techniques(names: Iterable[str]) -> list[str]:
     """Those of some techniques, best first, whose curves are drawn: the best ones, and training without balancing."""
     ranked = [name for name in names if "threshold 0" not in name]
     return [name for place, name in enumerate(ranked) if place < CURVES_MAX or "no balancing" in name]

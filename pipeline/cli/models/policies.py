@@ -99,11 +99,11 @@ def summary_lines(summary: "PolicyDiffSummary") -> Iterator[str]:
 
 
 def _row(difference: "PolicyDifference", output_format: str) -> dict[str, Any]:
-    from pipeline.cli.output import shown_score
+    from pipeline.cli.output import score_cell
 
     return {
         **vars(difference),
         "amount": difference.amount.value,
-        "score_a": shown_score(difference.score_against, output_format),
-        "score_b": shown_score(difference.score, output_format),
+        "score_a": score_cell(difference.score_against, output_format),
+        "score_b": score_cell(difference.score, output_format),
     }

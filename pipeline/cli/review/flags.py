@@ -123,7 +123,7 @@ def _all_columns(entities: tuple[str, ...]) -> list[str]:
 
 
 def _row(flag: "FlagRecord", output_format: str) -> dict[str, Any]:
-    from pipeline.cli.output import shown_score
+    from pipeline.cli.output import score_cell
 
     is_table = output_format == "table"
     texts = "; ".join(reason.text for reason in flag.reasons[:REASONS_MAX])
@@ -134,7 +134,7 @@ def _row(flag: "FlagRecord", output_format: str) -> dict[str, Any]:
         **vars(flag),
         "amount": flag.amount.value,
         "currency": flag.amount.currency,
-        "score": shown_score(flag.score, output_format),
+        "score": score_cell(flag.score, output_format),
         "expected_loss": f"≤ {loss}" if guessed and is_table else loss,
         "reasons": texts if is_table else [vars(reason) for reason in flag.reasons],
     }

@@ -6,7 +6,7 @@ from functools import partial
 from pipeline.number_text import counted, number
 from pipeline.rendering.elements import ReportSection, Table
 from pipeline.rendering.report_data import ReportData
-from pipeline.rendering.technique_curves import METRICS, drawn_techniques, precision_recall
+from pipeline.rendering.technique_curves import METRICS, plotted_techniques, precision_recall
 from pipeline.rendering.text import instant_text, safe_text
 from storage.models.comparisons import StoredComparison, TechniqueMetric
 
@@ -23,7 +23,7 @@ def section(data: ReportData) -> ReportSection:
         f"Comparison {stored.comparison_id} of {instant_text(stored.at)[:16]}: {spans}, {number(stored.settings['per_day'])} flags a day.",
     ]
     names = list(dict.fromkeys(each.technique for each in stored.results))
-    curves = {name: stored.curves[name] for name in drawn_techniques(names) if name in stored.curves}
+    curves = {name: stored.curves[name] for name in plotted_techniques(names) if name in stored.curves}
     chart = [partial(precision_recall, curves, "comparison")] if curves else []
     missing = [] if curves else ["Its curves were not stored: an earlier version made it."]
     return ReportSection(
@@ -32,20 +32,22 @@ def section(data: ReportData) -> ReportSection:
 
 
 def _table(stored: StoredComparison, names: list[str]) -> Table:
-    found = {(each.technique, each.metric): each for each in stored.results}
+    estimates = {(each.technique, each.metric): each for each in stored.results}
     titles = {
-        metric: title for metric, title in METRICS.items() if any((name, metric) in found for name in names)
+        metric: title
+        for metric, title in METRICS.items()
+        if any((name, metric) in estimates for name in names)
     }
     rows = [
-        [safe_text(name), *(_estimate_text(found, name, metric) for metric in titles), safe_text(stored.notes.get(name, ""))]
+        [safe_text(name), *(_estimate_text(estimates, name, metric) for metric in titles), safe_text(stored.notes.get(name, ""))]
         for name in names
     ]  # fmt: skip
     columns = ("technique", *(title.lower() for title in titles.values()), "note")
     return Table("Techniques, best first, with 95 % intervals", columns, rows, frozenset(columns[1:-1]))
 
 
-def _estimate_text(found: Mapping[tuple[str, str], TechniqueMetric], name: str, metric: str) -> str:
-    each = found.get((name, metric))
+def _estimate_text(estimates: Mapping[tuple[str, str], TechniqueMetric], name: str, metric: str) -> str:
+    each = estimates.get((name, metric))
     if each is None or each.value is None:
         return "–"
     interval = (

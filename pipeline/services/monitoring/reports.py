@@ -22,7 +22,7 @@ from storage.runs import ledger
 
 Note = Callable[[str], None]  # gets a sentence about what the document lacks
 DEFAULT_LENGTH = timedelta(weeks=8)
-KEPT = 5 * MINUTE
+COUNTS_AGE_MAX = 5 * MINUTE
 
 
 def _ignore(_sentence: str) -> None:
@@ -130,7 +130,7 @@ class NewestReport:
     """
     The newest eight weeks of the live policy for the parts of pages, with quality as it was measured last.
 
-    All parts share what was counted: for `KEPT` at most, and only as long as no label, verdict, batch or run is new.
+    All parts share what was counted: for `COUNTS_AGE_MAX` at most, and only as long as no label, verdict, batch or run is new.
     What they show says as of when it was counted.
     """
 
@@ -179,7 +179,7 @@ class NewestReport:
         with self._lock:
             span, now = _resolve_span(session, ReportRequest()), session.now
             state, counted = (*span, *newest_changes(session.store)), self._counted
-            if counted is None or counted.state != state or now - counted.data.scope.as_of >= KEPT:
+            if counted is None or counted.state != state or now - counted.data.scope.as_of >= COUNTS_AGE_MAX:
                 data = ReportData.load(session.store, session.config, LIVE, *span, now)
                 counted = self._counted = _Counted(state, data, {})
             if name not in counted.parts:

@@ -241,10 +241,11 @@ def record_each(session: Session, batch: VerdictBatch) -> VerdictBatchResult:
     refused = {
         place: error for place, row in enumerate(rows) if (error := _refusal(session, row)) is not None
     }
+    notes = {note: mask_numbers(note) for note in {row.note for row in rows}}
     statements = [
         StatementOn(
             row.transaction_id,
-            Statement(row.verdict, row.type, row.action, mask_numbers(row.note)),
+            Statement(row.verdict, row.type, row.action, notes[row.note]),
             row.if_seen,
         )
         for place, row in enumerate(rows)
