@@ -68,7 +68,7 @@ def _score(bench: Bench, source: Path, scored: Path) -> None:
     _write_inputs(source, bench.home)
     bench.ingest()
     fraudwatch(
-        ["backfill", "--from", SPAN[0], "--to", SPAN[1]], bench._environment("ingested", 0), show=bench._show
+        ["backfill", "--from", SPAN[0], "--to", SPAN[1]], bench._environment("ingested"), show=bench._show
     )
     shutil.copyfile(bench.home / "ingested.db", scored)
 
@@ -76,7 +76,7 @@ def _score(bench: Bench, source: Path, scored: Path) -> None:
 def _measured(bench: Bench, scored: Path, window: str) -> list[Pair]:
     """The estimate and the truth of every window and measure, the oldest first."""
     shutil.copyfile(scored, bench.home / "measured.db")
-    env = bench._environment("measured", 0) | {"FRAUDWATCH_QUALITY__WINDOW": window}
+    env = bench._environment("measured") | {"FRAUDWATCH_QUALITY__WINDOW": window}
     fraudwatch(["init"], env, show=bench._show)
     fraudwatch(["backfill", "--from", SPAN[0], "--to", SPAN[1]], env, show=bench._show)  # scores are there
     listing = ["quality", "--refresh", "--format", "json", *(f"--metric={name}" for name in MEASURES)]
