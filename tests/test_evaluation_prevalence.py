@@ -9,6 +9,7 @@ from scipy.stats import beta, binomtest
 from detectors.base import DetectorError
 from detectors.evaluation.prevalence import (
     ReviewCorrection,
+    describe_cases,
     describe_frauds,
     describe_prevalence,
     effective_positives,
@@ -221,6 +222,7 @@ def test_prevalence_reads_as_a_sentence(prevalence, text):
 def test_effective_frauds_are_never_rounded_up_to_a_bound():
     assert describe_frauds(estimate_prevalence(5_000, 120, 99.9)) == "99 independent fraud cases (of 120)"
     assert describe_frauds(estimate_prevalence(5_000, 1, 1)) == "1 independent fraud case"
+    assert describe_cases(1_082.51) == "1,082 independent fraud cases"
 
 
 def test_frauds_that_the_rate_leaves_out_are_named():
