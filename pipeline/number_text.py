@@ -57,6 +57,11 @@ def amount(value: float | Decimal) -> str:
     return f"{exact_money(value):,f}"
 
 
+def table_amount(value: Decimal) -> str:
+    """An amount in a table: to the cent, and one below 1 as it is stored, because it may be less than a cent."""
+    return f"{value:,.2f}" if abs(value) >= 1 else amount(value)
+
+
 def money(value: float | Decimal, currency: str) -> str:
     """A stored amount, or a sum of them, with its currency."""
     return f"{amount(value)} {currency}"

@@ -112,6 +112,19 @@ def test_filters_take_what_sql_would_misread_and_slips_of_the_pen_are_refused(ap
     for name in ("polcy", "Status", "limit[]", "order "):
         response = api.get("/flags", params={name: "x"})
         assert (response.status_code, response.json()["errors"][0]["pointer"]) == (422, f"/query/{name}")
+    told = api.get("/flags", params={"stauts": "open"}).json()
+    assert told["errors"] == [
+        {"pointer": "/query/stauts", "detail": "there is no such parameter, did you mean status?"}
+    ]
+    assert told["detail"].startswith(
+        "there is no parameter stauts, did you mean status?; parameters of this address: "
+    )
+    slips = {"verdicts": [{"transaction_id": "1", "verdikt": "fraud"}], "verdict": []}
+    errors = {each["pointer"]: each["detail"] for each in api.post("/verdicts", slips).json()["errors"]}
+    assert errors["/body/verdicts/0/verdikt"] == "there is no member verdikt, did you mean verdict?"
+    assert errors["/body/verdict"] == "there is no member verdict, did you mean verdicts?"
+    hidden = {"target": {"kind": "entity", "colunm": "card_id", "value": "1"}, "reason": "x", "span": "P7D"}
+    assert "there is no member colunm, did you mean column?" in api.post("/mutes", hidden).text
     for query_, pointer in (
         ("limit=0", "/query/limit"), ("limit=1001", "/query/limit"), ("min_score=nan", "/query/min_score"), ("status=shut", "/query/status"),
         ("since=2025-01-01", "/query/since"), ("since=2025-01-01T00:00:00", "/query/since"), ("until=0001-01-01T00:00:00%2B14:00", "/query/until"),

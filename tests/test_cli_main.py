@@ -48,6 +48,14 @@ def test_flags_come_in_every_format(home: Path) -> None:
     assert (home / "flags.parquet").stat().st_size > 1000
 
 
+def test_a_missing_option_or_argument_is_named_in_a_sentence(home: Path) -> None:
+    assert fraudwatch(home, "undo", "batch", "11", code=2).endswith(
+        "undo batch needs --reason: Stored in withdrawals and in the audit trail. "
+        'For example: fraudwatch undo batch 12 --reason "amounts in cents"\n'
+    )
+    assert "flags show needs TRANSACTION_ID. For example: " in fraudwatch(home, "flags", "show", code=2)
+
+
 def test_every_query_answers(home: Path) -> None:
     for command in ("strategy list", "drift", "runs", "models list"):
         assert json.loads(fraudwatch(home, *command.split(), "--format", "json"))

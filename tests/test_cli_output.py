@@ -77,6 +77,28 @@ def test_a_table_is_whole_exact_and_right_aligned_where_it_is_numbers(
     assert not re.search(r"\de[-+]\d", "".join(lines))
 
 
+MONEY = [
+    ("1424.165", "1,424.16"),
+    ("2281.7119", "2,281.71"),
+    ("5000.00", "5,000.00"),
+    ("-2565.3250", "-2,565.32"),
+    ("0.50", "0.50"),
+    ("0.0012", "0.0012"),
+]
+
+
+@pytest.mark.parametrize(("stored", "shown"), MONEY)
+def test_money_in_a_table_has_cents_and_elsewhere_all_of_its_digits(stored, shown, capsys):
+    row = {"loss": Decimal(stored), "sum": Amount(Decimal(stored), "EUR")}
+    found = {}
+    for kind in ("table", "csv", "json"):
+        write_rows([row], ["loss", "sum"], kind, None, "nothing")
+        found[kind] = capsys.readouterr().out
+    assert found["table"].splitlines()[-1].split() == [shown, shown, "EUR"]
+    assert found["csv"].splitlines()[-1] == f"{stored},{stored}"
+    assert json.loads(found["json"])[0]["loss"] == float(stored)
+
+
 class Terminal(io.StringIO):
     """A terminal to write on."""
 

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -6,6 +8,8 @@ from scipy.stats import beta, binomtest
 
 from detectors.base import DetectorError
 from detectors.evaluation.prevalence import (
+    ReviewCorrection,
+    describe_cases,
     describe_frauds,
     describe_prevalence,
     effective_positives,
@@ -218,3 +222,18 @@ def test_prevalence_reads_as_a_sentence(prevalence, text):
 def test_effective_frauds_are_never_rounded_up_to_a_bound():
     assert describe_frauds(estimate_prevalence(5_000, 120, 99.9)) == "99 independent fraud cases (of 120)"
     assert describe_frauds(estimate_prevalence(5_000, 1, 1)) == "1 independent fraud case"
+    assert describe_cases(1_082.51) == "1,082 independent fraud cases"
+
+
+def test_frauds_that_the_rate_leaves_out_are_named():
+    reviews = ReviewCorrection(40, 3, 0.02, 0.01)
+    told = [
+        describe_frauds(replace(estimate_prevalence(17_899, 153, effective), reviews=reviews))
+        for effective in (59.9, 153)
+    ]
+    assert told == [
+        "59 independent fraud cases (of 153, those that reviewers found among them)",
+        "153 independent fraud cases (those that reviewers found among them)",
+    ]
+    censored = replace(estimate_prevalence(17_899, 153, 153), reviews=ReviewCorrection(0, 3, 0.0, 0.01))
+    assert describe_frauds(censored) == "153 independent fraud cases"

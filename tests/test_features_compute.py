@@ -429,7 +429,9 @@ def test_a_reason_tells_when_the_last_known_fraud_was(seconds, sentence):
         ("shop_amount_deviation_7d", "AMOUNT_ABOVE_USUAL", 1.2, {"usual": 12.0}, "amount 10.00 is a little above what is usual for this shop"),  # below the mean of few large ones
         ("shop_amount_deviation_7d", "AMOUNT_ABOVE_USUAL", -2.0, {"usual": 40.0}, "amount 10.00 is clearly below what is usual for this shop, 40.00 on average in the 7 days before"),
         ("shop_amount_deviation_7d", "AMOUNT_ABOVE_USUAL", 0.0, {"usual": float("nan")}, "amount 10.00 has no payment of this shop in the 7 days before to compare with"),
-        ("shop_amount_ratio_7d", "AMOUNT_AGAINST_MEAN", 74.0, {"usual": 0.135}, "amount 10.00 is 74 times this shop's average in the 7 days before (0.14)"),
+        ("shop_amount_ratio_7d", "AMOUNT_AGAINST_MEAN", 9.69163, {"usual": 0.135}, "amount 10.00 is 74 times this shop's average in the 7 days before (0.14; 9.7 times with 1 EUR added to both)"),
+        ("shop_amount_ratio_7d", "AMOUNT_AGAINST_MEAN", 77.004319, {"amount": 2512.46, "usual": 31.64}, "amount 2,512.46 is 79 times this shop's average in the 7 days before (31.64; 77 times with 1 EUR added to both)"),
+        ("shop_amount_ratio_7d", "AMOUNT_AGAINST_MEAN", 14.896359, {"amount": 584.52, "usual": 38.30625}, "amount 584.52 is 15 times this shop's average in the 7 days before (38.31)"),
         ("shop_amount_ratio_7d", "AMOUNT_AGAINST_MEAN", 0.6, {"usual": 16.0}, "amount 10.00 is 38 % below this shop's average in the 7 days before (16.00)"),
         ("shop_count_7d", "VELOCITY", 1.0, {}, "1 payment of this shop in the 7 days before"),
         ("shop_known_frauds_7d", "KNOWN_FRAUD", 0.0, {}, "no known fraud of this shop in the 7 days before"),

@@ -158,6 +158,15 @@ def test_what_is_no_table_is_refused_with_the_remedy(tmp_path, monkeypatch, name
     assert name in str(refused.value)
 
 
+def test_a_file_in_utf8_under_another_encoding_is_named_as_such():
+    wanted = ExpectedColumns({"id": "schema.transaction_id", "Betrag (€)": "schema.amount"})
+    with pytest.raises(InputError, match=r'"Betrag \(€\)" of a file in UTF-8 read as cp1252') as error:
+        wanted.select(["id", "Betrag (€)".encode().decode("cp1252")], "t.csv")
+    assert error.value.remedy == 'set encoding = "utf-8" in [format]'
+    with pytest.raises(InputError, match="did you mean Betrag €"):
+        wanted.select(["id", "Betrag €"], "t.csv")
+
+
 def test_a_folder_and_a_missing_file_are_refused(tmp_path):
     with pytest.raises(InputError, match="is a folder"):
         reader.open_path(tmp_path, None, "here")

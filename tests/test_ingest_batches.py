@@ -86,6 +86,26 @@ def test_the_report_says_how_rows_count_and_why(opener, tmp_path, said, history,
     ]
 
 
+def test_reasons_that_the_report_leaves_out_are_counted(opener, tmp_path):
+    store = opener(CONFIG)
+    bad = [
+        "d,,1,k",
+        "e,never,1,k",
+        "f,2026-03-01T06:00:00Z,,k",
+        "g,2026-03-01T06:00:00Z,much,k",
+        ",2026-03-01T06:00:00Z,1,k",
+    ]
+    bad += ["h,2099-03-01T06:00:00Z,1,k", "i,2099-03-01T06:00:00Z,1,k", "j,2026-03-01T06:00:00Z,1e30,k"]
+    (report,) = run(store, CONFIG, file(tmp_path, [*ROWS, *bad]))
+    *_, last = lines = ingest_lines(report)
+    told = [int(line.split(" × ")[0]) for line in lines if " × " in line]
+    assert (sum(told), len(told)) == (report.counts.rejected, 6)
+    assert (
+        last
+        == f"  {told[-1]} × 2 other reasons; rejected rows are in the table rejected_rows, with batch_id 1"
+    )
+
+
 def test_a_report_cannot_write_on_the_terminal(opener, tmp_path):
     store = opener(CONFIG)
     given = Source("\x1b[2J.csv", file(tmp_path, ROWS).path)

@@ -271,7 +271,7 @@ def test_where_nothing_can_be_told_the_new_model_goes_in_and_says_so(small: Stor
     train(small, BLIND, FIRST)  # the first one has learned from all that is mature
     again = checked(small)[1]
     assert (again["verdict"], again["rule"], again["transactions"]) == ("promoted", "INCONCLUSIVE", 0)
-    assert f"holds 0 effective frauds, {EFFECTIVE_MIN} are needed" in again["sentence"]
+    assert f"holds 0 independent fraud cases, {EFFECTIVE_MIN} are needed" in again["sentence"]
     with small.write() as connection:
         broken = update(tables.models).where(tables.models.c.model_id == 2).values(artifact=b"nothing")
         connection.execute(broken)

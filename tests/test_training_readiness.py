@@ -159,8 +159,8 @@ def _grown_old(frame, labels):
 
 
 CASES = [
-    (_few, "FEW_FRAUDS", "hint", r"more, by chargebacks"),
-    (_none, "FEW_FRAUDS", "hint", r"0 effective mature frauds"),
+    (_few, "FEW_FRAUDS", "hint", r"^\d independent fraud cases?, .* needs \d+\. \d+ more, by chargebacks"),
+    (_none, "FEW_FRAUDS", "hint", r"0 independent fraud cases"),
     (_inverted, "LABELS_INVERTED", "error", r"1 means fraud"),
     (_attack, "FRAUD_RATE_UNSTABLE", "warning", r"varies \d"),
     (_one_card, "FEW_ENTITIES", "warning", r"few entities"),

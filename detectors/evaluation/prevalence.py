@@ -213,10 +213,19 @@ def _describe_reviews(prevalence: PrevalenceEstimate) -> str:
 
 
 def describe_frauds(prevalence: PrevalenceEstimate) -> str:
-    """The number of effective frauds, rounded down so that a bound that is not reached never looks reached."""
-    effective = math.floor(prevalence.effective)
-    total = f" (of {prevalence.positives:,.0f})" if effective < math.floor(prevalence.positives) else ""
-    return f"{effective:,} independent fraud case{'' if effective == 1 else 's'}{total}"
+    """The number of effective frauds; it counts frauds that reviewers found, which the rate leaves out."""
+    effective, total = math.floor(prevalence.effective), math.floor(prevalence.positives)
+    notes = [f"of {prevalence.positives:,.0f}"] if effective < total else []
+    if prevalence.reviews is not None and prevalence.reviews.reviewed and total:
+        notes.append("those that reviewers found among them")
+    cases = describe_cases(prevalence.effective)
+    return f"{cases} ({', '.join(notes)})" if notes else cases
+
+
+def describe_cases(effective: float) -> str:
+    """A number of effective frauds for people, rounded down so that a bound that is not reached never looks reached."""
+    cases = math.floor(effective)
+    return f"{cases:,} independent fraud case{'' if cases == 1 else 's'}"
 
 
 def percent(share: float) -> str:

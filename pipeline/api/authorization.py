@@ -19,8 +19,9 @@ from starlette.routing import compile_path
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pipeline.api.context import AppState, app_state
-from pipeline.api.problems import ApiError
+from pipeline.api.problems import ERRORS_MAX, ApiError
 from pipeline.api.routes import Access, Needed
+from pipeline.config.key_names import did_you_mean
 from pipeline.errors import NotAuthenticated
 from pipeline.services.users.permissions import Caller
 from pipeline.services.users.sessions import resolve_session
@@ -93,9 +94,18 @@ def _check_parameters(request: Request, rule: _RouteRule) -> None:
     """Refuse parameters that the route does not have: a filter with a slip of the pen would list everything."""
     unknown = sorted(set(request.query_params) - rule.parameters) if rule.parameters is not None else []
     if rule.parameters is not None and unknown:
-        errors = [{"pointer": f"/query/{name}", "detail": "there is no such parameter"} for name in unknown]
-        listed = ", ".join(sorted(rule.parameters)) or "none"
-        raise ApiError("invalid_request", f"parameters of this address: {listed}", errors=errors)
+        names = sorted(rule.parameters)
+        near = [did_you_mean(name, names) for name in unknown[:ERRORS_MAX]]
+        errors = [
+            {"pointer": f"/query/{name}", "detail": f"there is no such parameter{meant}"}
+            for name, meant in zip(unknown[:ERRORS_MAX], near, strict=True)
+        ]
+        listed = ", ".join(names) or "none"
+        raise ApiError(
+            "invalid_request",
+            f"there is no parameter {unknown[0]}{near[0]}; parameters of this address: {listed}",
+            errors=errors,
+        )
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if rule.has_body and kind != "application/json":
         raise ApiError("unsupported_media_type")

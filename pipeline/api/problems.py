@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import Any
+from typing import Any, get_args
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from pipeline.api.problem_codes import PAGE, PROBLEMS
+from pipeline.config.key_names import did_you_mean
 from pipeline.errors import FraudwatchError
 from pipeline.expected_errors import EXPECTED_ERRORS, error_code
 from pipeline.logs import bug
@@ -35,6 +36,7 @@ CODE_OF_STATUS = {
     415: "unsupported_media_type",
 }
 ERRORS_MAX = 100  # that one answer lists
+WRONG_MAX = 10 * ERRORS_MAX  # that are looked at: of one value there may be several
 
 
 class ProblemError(BaseModel):
@@ -149,7 +151,9 @@ def add_handlers(app: FastAPI) -> None:
 
     def invalid(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)
-        errors = _one_of_each_value(error.errors(), error.body)
+        field = getattr(request.scope.get("route"), "body_field", None)
+        kind = None if field is None else field.field_info.annotation
+        errors = _one_of_each_value([_spoken(each, kind) for each in error.errors()[:WRONG_MAX]], error.body)
         detail = "; ".join(f"{each['pointer']}: {each['detail']}" for each in errors[:3])
         return problem_response("invalid_request", detail, request_id_of(request), errors=errors)
 
@@ -184,6 +188,33 @@ def _one_of_each_value(errors: Sequence[Mapping[str, Any]], body: Any) -> list[d
         detail = " or ".join([first, *(each.removeprefix("Input should be ") for each in more)])
         found.append({"pointer": pointer, "detail": detail})
     return found
+
+
+def _spoken(error: Mapping[str, Any], body_kind: Any) -> Mapping[str, Any]:
+    """An error, of a member that is not one with the name that may be meant."""
+    if error["type"] != "extra_forbidden":
+        return error
+    *place, name = error["loc"]
+    return {
+        **error,
+        "msg": f"there is no member {name}{did_you_mean(str(name), _members(body_kind, place[1:]))}",
+    }
+
+
+def _members(kind: Any, place: Sequence[Any]) -> list[str]:
+    """The names of the members that an object inside a body may have."""
+    models = _models(kind)
+    for part in place:  # numbers of a list and names of types are no members
+        inside = [each.model_fields[part].annotation for each in models if part in each.model_fields]
+        models = [model for each in inside for model in _models(each)] or models
+    return [field.alias or name for each in models for name, field in each.model_fields.items()]
+
+
+def _models(kind: Any) -> list[type[BaseModel]]:
+    """The models that a type is, or holds."""
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return [kind]
+    return [model for part in get_args(kind) for model in _models(part)]
 
 
 def _pointer(error: Mapping[str, Any], body: Any) -> str:

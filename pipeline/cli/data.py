@@ -362,7 +362,13 @@ def ingest_lines(report: "IngestReport") -> list[str]:
         for reason, n in list(report.reasons.items())[:REASONS_MAX]
     ]
     if report.reasons:
-        lines.append(f"  rejected rows are in the table rejected_rows, with batch_id {report.batch_id}")
+        more = list(report.reasons.values())[REASONS_MAX:]
+        others = (
+            f"{sum(more):,} × {len(more):,} other reason{'' if len(more) == 1 else 's'}; " if more else ""
+        )
+        lines.append(
+            f"  {others}rejected rows are in the table rejected_rows, with batch_id {report.batch_id}"
+        )
     return lines
 
 

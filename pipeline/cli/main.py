@@ -158,6 +158,9 @@ def main() -> None:
     except click.exceptions.Abort as error:
         click.echo("interrupted: finished steps are kept, and nothing is half written", err=True)
         sys.exit(143 if isinstance(error.__cause__, Terminated) else 130)
+    except click.MissingParameter as error:
+        click.echo(_missing_text(error), err=True)
+        sys.exit(error.exit_code)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
@@ -167,6 +170,18 @@ def main() -> None:
     except Exception as error:
         _exit_if_expected(error)
         raise
+
+
+def _missing_text(error: click.MissingParameter) -> str:
+    """What a command needs and what for, with an example."""
+    if error.ctx is None or error.param is None:
+        return error.format_message()
+    command, param = error.ctx.command, error.param
+    name = "/".join(param.opts) if isinstance(param, click.Option) else param.human_readable_name
+    purpose = f": {param.help.rstrip('.')}" if isinstance(param, click.Option) and param.help else ""
+    examples = (command.epilog or "").strip().splitlines()
+    example = f"For example: {examples[0].strip()}" if examples else f"See {error.ctx.command_path} --help"
+    return f"{error.ctx.command_path} needs {name}{purpose}. {example}"
 
 
 def _exit_if_expected(error: Exception) -> None:

@@ -17,7 +17,7 @@ from typing import Any, TextIO
 import click
 
 from pipeline.errors import InputError
-from pipeline.number_text import score_text
+from pipeline.number_text import score_text, table_amount
 from pipeline.sanitize import for_csv, for_terminal
 from pipeline.services.records import Amount
 
@@ -257,9 +257,9 @@ def _cell(value: Any) -> str:
     if isinstance(value, float):
         return _float_text(value)
     if isinstance(value, Decimal):
-        return f"{value:,f}"
+        return table_amount(value)
     if isinstance(value, Amount):
-        return f"{value.value:,f} {value.currency}"
+        return f"{table_amount(value.value)} {value.currency}"
     return for_terminal(_plain_text(value))
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pipeline.features.amount_windows import RATIO_PRIOR
 from pipeline.features.catalogue import Feature
 from pipeline.number_text import amount, counted, exact, number, percent
 from storage.database.column_types import as_datetime
@@ -92,13 +93,15 @@ def _deviation(facts: ReasonFacts) -> str:
 
 
 def _against(facts: ReasonFacts, other: str) -> str:
-    """The amount beside a number, as reviewers would compare the two."""
+    """The amount beside a number, as reviewers would compare the two, and the stored value where that reads differently."""
     this, usual = f"amount {amount(facts.amount)}", facts.usual or 0.0
     if usual <= 0 or facts.amount <= 0:
         return f"{this} beside {other} ({usual:,.2f})"
     times = facts.amount / usual
     if times >= 2:
-        return f"{this} is {number(times, 2)} times {other} ({usual:,.2f})"
+        stored, this_many = number(facts.value, 2), number(times, 2)
+        prior = f"; {stored} times with {RATIO_PRIOR:g} {facts.currency} added to both"
+        return f"{this} is {this_many} times {other} ({usual:,.2f}{prior if stored != this_many else ''})"
     if abs(times - 1) < 0.005:
         return f"{this} is {other}"
     return f"{this} is {percent(abs(times - 1))} {'above' if times > 1 else 'below'} {other} ({usual:,.2f})"

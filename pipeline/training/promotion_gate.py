@@ -40,6 +40,7 @@ from detectors.evaluation.comparison import (
     FoldPredictions,
     TechniqueMetrics,
 )
+from detectors.evaluation.prevalence import describe_cases
 from detectors.evaluation.reviewed_payments import (
     correct_outcomes,
     review_strata,
@@ -53,7 +54,6 @@ from pipeline.config.costs import at_risk, at_stake
 from pipeline.features import history as feature_history
 from pipeline.features.history import Floats, History
 from pipeline.features.label_history import known_since
-from pipeline.number_text import exact
 from pipeline.schedule.run_context import HistoryReader
 from pipeline.scoring.model_cache import ModelCache
 from pipeline.training import train
@@ -340,8 +340,7 @@ def _fails_on_learned(
 
 
 def _too_few(window: EvaluationWindow, champion_id: int) -> PromotionCheck:
-    effective = exact(round(window.effective, 1))
-    too_few = f"the newest mature window holds {effective} effective frauds, {EFFECTIVE_MIN} are needed"
+    too_few = f"the newest mature window holds {describe_cases(window.effective)}, {EFFECTIVE_MIN} are needed"
     return _inconclusive(window, champion_id, too_few)
 
 

@@ -5,6 +5,7 @@ Errors stop the promotion, and the champion stays. Warnings and hints do not. Al
 training's date, so that a report of last month reads the same today.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -17,7 +18,7 @@ from scipy.stats import chi2_contingency, mannwhitneyu
 from detectors.drift.histograms import COARSE_BINS, ReferenceHistograms
 from detectors.drift.metrics import Drift, compare
 from detectors.evaluation.label_delay import nowcast
-from detectors.evaluation.prevalence import PrevalenceEstimate, percent
+from detectors.evaluation.prevalence import PrevalenceEstimate, describe_cases, percent
 from detectors.inputs.encoding import Encoder
 from detectors.inputs.sample import Sample
 from pipeline.config.config import Config
@@ -158,8 +159,8 @@ def _frauds(data: TrainingData) -> Iterator[ReadinessFinding]:
     ):
         if effective < bar:
             yield ReadinessFinding(
-                "hint", "FEW_FRAUDS", f"{exact(round(effective, 1))} effective mature frauds, {name} needs {exact(bar)}",
-                f"{bar - effective:.0f} more, by chargebacks, verdicts on flags, or a longer training.span", numbers,
+                "hint", "FEW_FRAUDS", f"{describe_cases(effective)}, {name} needs {exact(bar)}",
+                f"{math.ceil(bar - effective):,} more, by chargebacks, verdicts on flags, or a longer training.span", numbers,
             )  # fmt: skip
 
 
@@ -234,7 +235,7 @@ def _clusters(data: TrainingData) -> Iterator[ReadinessFinding]:
     frauds, effective = data.prevalence.positives, data.prevalence.effective
     if frauds >= FRAUDS_MIN and effective < CLUSTERED * frauds:
         yield ReadinessFinding(
-            "warning", "FEW_ENTITIES", f"{frauds:,.0f} frauds are on few entities: they count as {effective:,.0f}",
+            "warning", "FEW_ENTITIES", f"{frauds:,.0f} frauds are on few entities: they are {describe_cases(effective)}",
             "different frauds teach more than many alike: label flags of channel novelty first",
             {"frauds": frauds, "effective": effective},
         )  # fmt: skip

@@ -80,6 +80,8 @@ def diff_policies(
 
 def summary_lines(summary: "PolicyDiffSummary") -> Iterator[str]:
     """The differences as sentences."""
+    from pipeline.number_text import table_amount
+
     policy, against = summary.policy, summary.against
     yield f"{summary.transactions:,} transactions were scored by both {against} and {policy}"
     if summary.in_sample:
@@ -88,12 +90,12 @@ def summary_lines(summary: "PolicyDiffSummary") -> Iterator[str]:
         (f"only {against}", summary.only_against), (f"only {policy}", summary.only_policy), ("both", summary.both),
     )  # fmt: skip
     for name, group in groups:
-        money = f"{group.fraud_amount.value:,f} {group.fraud_amount.currency}"
+        money = f"{table_amount(group.fraud_amount.value)} {group.fraud_amount.currency}"
         yield f"flagged by {name}: {group.flags:,}, of which {group.frauds:,} are known fraud ({money})"
     more, less = summary.only_policy, summary.only_against
     gained = more.fraud_amount.value - less.fraud_amount.value
     yield (
-        f"{policy} instead of {against}: {gained:+,f} {more.fraud_amount.currency} of known fraud caught, "
+        f"{policy} instead of {against}: {gained:+,.2f} {more.fraud_amount.currency} of known fraud caught, "
         f"{more.flags - less.flags:+,} flags"
     )
 

@@ -1,5 +1,7 @@
 """Commands about the choice of strategy: stored choices, and what a training would choose now."""
 
+import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +37,10 @@ def list_strategies(
     from pipeline.services.pages import every
 
     with context.session() as session:
-        choices = every(list_choices, session, policy, limit=limit)
-        write_rows(map(vars, choices), COLUMNS, output_format, output, NO_CHOICE)
+        rows: Iterable[dict[str, Any]] = map(vars, every(list_choices, session, policy, limit=limit))
+        if output_format == "table":  # rounded as in the sentence
+            rows = ({**row, "effective_positives": math.floor(row["effective_positives"])} for row in rows)
+        write_rows(rows, COLUMNS, output_format, output, NO_CHOICE)
 
 
 @strategy.command("show", epilog="fraudwatch strategy show\nfraudwatch strategy show 12")

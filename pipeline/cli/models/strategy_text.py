@@ -1,9 +1,10 @@
 """Texts of a choice of strategy: its rule, prevalence, gate and evidence, line by line."""
 
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from pipeline.number_text import exact, number
+from pipeline.number_text import counted, exact, number
 
 if TYPE_CHECKING:
     from pipeline.services.models.strategy import (
@@ -19,9 +20,9 @@ RULE_TEXTS = {
     "NO_LABELS": "no transaction is mature",
     "EXTREME_RARITY": "the upper bound of the share of fraud is under strategy.prevalence_gate_low",
     "WEIGHED": "the upper bound is under strategy.prevalence_gate_low, and held-out frauds set the weight of the classifiers in a blend",
-    "FEW_POSITIVES": "fewer effective frauds than strategy.min_positives_blend",
-    "BLEND": "effective frauds between strategy.min_positives_blend and strategy.min_positives_classifier",
-    "ENOUGH_POSITIVES": "effective frauds from strategy.min_positives_classifier on",
+    "FEW_POSITIVES": "fewer independent fraud cases than strategy.min_positives_blend",
+    "BLEND": "independent fraud cases between strategy.min_positives_blend and strategy.min_positives_classifier",
+    "ENOUGH_POSITIVES": "independent fraud cases from strategy.min_positives_classifier on",
     "EVIDENCE": "held-out frauds decided against the default strategy",
     "HELD_BY_HYSTERESIS": "the bar to stay is lower than the bar to begin",
     "WAITING_FOR_CONFIRMATION": "a change takes strategy.confirmations trainings in a row",
@@ -53,10 +54,10 @@ def _explanation_lines(explanation: "ChoiceExplanation") -> Iterator[str]:
         "next change": explanation.next_change,
         "outlier share": f"{explanation.outlier_share:.0%} of flags go to the outlier detector alone",
         "mature": f"{prevalence.mature:,.0f} transactions, {prevalence.positives:,.0f} of them fraud",
-        "effective": f"{prevalence.effective:,.1f} frauds; a cluster on one entity counts once",
+        "effective": f"{counted(math.floor(prevalence.effective), 'independent fraud case')}; a cluster on one entity counts once",
         "prevalence": _prevalence_text(explanation),
         **_reviews_text(explanation),
-        "thresholds": f"a blend from {exact(explanation.frauds_for_blend)}, classification from {exact(explanation.frauds_for_classification)} effective frauds",
+        "thresholds": f"a blend from {exact(explanation.frauds_for_blend)}, classification from {exact(explanation.frauds_for_classification)} independent fraud cases",
         "gate": _gate_text(explanation.gate),
         "in force": explanation.in_force or "none before",
         "evidence": "; ".join(_evidence_texts(explanation.evidence)),

@@ -124,6 +124,7 @@ def _all_columns(entities: tuple[str, ...]) -> list[str]:
 
 def _row(flag: "FlagRecord", output_format: str) -> dict[str, Any]:
     from pipeline.cli.output import score_cell
+    from pipeline.number_text import table_amount
 
     is_table = output_format == "table"
     texts = "; ".join(reason.text for reason in flag.reasons[:REASONS_MAX])
@@ -135,7 +136,7 @@ def _row(flag: "FlagRecord", output_format: str) -> dict[str, Any]:
         "amount": flag.amount.value,
         "currency": flag.amount.currency,
         "score": score_cell(flag.score, output_format),
-        "expected_loss": f"≤ {loss}" if guessed and is_table else loss,
+        "expected_loss": f"≤ {table_amount(loss)}" if loss is not None and guessed and is_table else loss,
         "reasons": texts if is_table else [vars(reason) for reason in flag.reasons],
     }
 
@@ -180,6 +181,8 @@ def _field_text(value: str | float) -> str:
 
 
 def _expected_loss_text(flag: "FlagRecord") -> str:
+    from pipeline.number_text import table_amount
+
     loss = flag.expected_loss
     if loss is None:
         return "none, without a fraud probability"
@@ -188,7 +191,7 @@ def _expected_loss_text(flag: "FlagRecord") -> str:
         if flag.fraud_probability is not None
         else ", an upper guess: outlier detection has no fraud probability"
     )
-    return f"{loss.value:,f} {loss.currency}{guess}"
+    return f"{table_amount(loss.value)} {loss.currency}{guess}"
 
 
 def _label_text(flag: "FlagRecord") -> str:

@@ -93,19 +93,21 @@ def _print_preview(preview: "RulePreview") -> None:
 
 def preview_lines(preview: "RulePreview") -> Iterator[str]:
     """The preview of a rule as lines of text."""
+    from pipeline.number_text import table_amount
+
     total, days, currency = preview.transactions, preview.days, preview.amount.currency
     busiest = f" ({preview.busiest_day:,} on the busiest)" if total else ""
     yield f"rule: {preview.text}"
     yield (
         f"over the {days} days to {preview.until:%Y-%m-%d} it would have flagged {total:,} transactions, "
-        f"{total / days:,.1f} a day{busiest}, worth {preview.amount.value:,f} {currency}"
+        f"{total / days:,.1f} a day{busiest}, worth {table_amount(preview.amount.value)} {currency}"
     )
     if not total:
         yield "nothing matched: that is fine for a hard limit; otherwise check the values in the rule"
         return
     yield f"{preview.unflagged:,} of them, {preview.unflagged / days:,.1f} a day, have no flag yet"
     yield (
-        f"{preview.fraud:,} of them are known to be fraud by now, worth {preview.fraud_amount.value:,f} {currency}; "
+        f"{preview.fraud:,} of them are known to be fraud by now, worth {table_amount(preview.fraud_amount.value)} {currency}; "
         f"{preview.fraud_unflagged:,} of these have no flag"
     )
     yield _precision_text(preview)

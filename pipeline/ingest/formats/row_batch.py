@@ -2,8 +2,9 @@
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Any
 from uuid import UUID
 
@@ -12,6 +13,7 @@ import pyarrow as pa
 
 from pipeline.config.key_names import did_you_mean
 from pipeline.errors import InputError
+from pipeline.ingest.decoding.encodings import USUAL
 from storage.frames import Ints
 
 BATCH_ROWS = 50_000  # per batch: large enough for a bulk load, small enough for memory
@@ -178,7 +180,7 @@ def _likely_header(rows: Sequence[Sequence[str]]) -> int | None:
 
 
 def _missing_column(name: str, key: str, available: Sequence[str], source_name: str) -> InputError:
-    return InputError(
+    return _misread([name], available, source_name) or InputError(
         f'{source_name} has no column "{name}"{did_you_mean(name, list(available))}; it has {_listed(available)}',
         remedy=_correct_name(name, key),
         code="missing_column",
@@ -189,11 +191,24 @@ def _missing_alternatives(
     alternatives: Mapping[str, str], available: Sequence[str], source_name: str
 ) -> InputError:
     named = " or ".join(f'"{name}" ({key})' for name, key in alternatives.items())
-    return InputError(
+    return _misread(alternatives, available, source_name) or InputError(
         f"{source_name} has no column {named}; it has {_listed(available)}",
         remedy="set one of these keys to the right column",
         code="missing_column",
     )
+
+
+def _misread(names: Iterable[str], available: Sequence[str], source_name: str) -> InputError | None:
+    """The error of a file in UTF-8 that was read in another encoding, if that is why it has none of these names."""
+    for name, encoding in product(names, USUAL):
+        looks = name.encode().decode(encoding, "replace")
+        if looks != name and looks in available:
+            return InputError(
+                f'{source_name} has no column "{name}", but "{looks}": that is "{name}" of a file in UTF-8 read as {encoding}',
+                remedy='set encoding = "utf-8" in [format]',
+                code="missing_column",
+            )
+    return None
 
 
 def _listed(available: Sequence[str]) -> str:

@@ -1,8 +1,10 @@
 """Section "Strategy choices": the prevalence of fraud and the strategy chosen at each training."""
 
+import math
 from functools import partial
 from typing import Any
 
+from detectors.evaluation.prevalence import describe_cases
 from pipeline.number_text import number
 from pipeline.rendering import charts
 from pipeline.rendering.elements import Chart, ReportSection, Table
@@ -89,7 +91,7 @@ def _rows(data: ReportData) -> list[dict[str, Any]]:
             "change": row["strategy"] if row["strategy"] != before else "",
             "prevalence": max(value, floor), "lower": max(lower, floor), "upper": upper, "floor": floor,
             "tooltip": f"{row['training_date']:%Y-%m-%d}: {row['strategy']}, {number(value, 2)} in 10,000 ({number(lower, 2)} to {number(upper, 2)}), "
-                    f"{row['effective_positives']:,.0f} effective frauds",
+                    f"{describe_cases(row['effective_positives'])}",
         })  # fmt: skip
         before = row["strategy"]
     return rows
@@ -99,12 +101,12 @@ def _table(data: ReportData) -> Table:
     newest = data.choices[-ROWS_MAX:]
     rows = [
         [
-            f"{row['training_date']:%Y-%m-%d}", safe_text(row["strategy"]), f"{row['effective_positives']:,.0f}", f"{row['mature']:,}",
+            f"{row['training_date']:%Y-%m-%d}", safe_text(row["strategy"]), f"{math.floor(row['effective_positives']):,}", f"{row['mature']:,}",
             safe_text(row["sentence"]),
         ]
         for row in reversed(newest)
     ]  # fmt: skip
-    columns = ("training", "strategy", "effective frauds", "mature", "reason")
+    columns = ("training", "strategy", "independent fraud cases", "mature", "reason")
     return Table(
         "Choices, newest first; fraudwatch strategy list has all",
         columns,
