@@ -511,6 +511,7 @@ def test_answers_are_found_by_whom_when_and_how(server: ConsoleServer) -> None:
     reviewer, author = server.visitor("reviewer"), server.visitor("rule_author")
     mine, theirs, changed, undone, *_ = open_ids(server)
     assert "You have answered nothing" in reviewer.get("/answered").text
+    assert "Answers that came in files are labels" in reviewer.get("/answered?by=anyone").text
     reviewer.post("/verdicts", flags=seen(server, mine), verdict="fraud", note="a ring", action="blocked")
     author.post("/verdicts", flags=seen(server, theirs), verdict="genuine")
     reviewer.post("/verdicts", flags=seen(server, changed), verdict="genuine")
