@@ -60,7 +60,7 @@ def environment() -> Environment:
         number=number,
         counted=counted,
         exact=exact,
-        moment=_moment,
+        moment=moment,
         day=_day,
         words=_value_text,
         segment=_segment,
@@ -122,10 +122,10 @@ def _score(score: float) -> Markup:
     return Markup('<span class="score" title="score {}">{}</span>').format(exact(score), score_text(score))
 
 
-def _moment(at: datetime | None) -> Markup | str:
+def moment(at: datetime | None) -> Markup:
     """A time; the script writes it in the viewer's zone."""
     if at is None:
-        return "–"
+        return Markup("–")
     text = at.astimezone(UTC)
     return Markup('<time datetime="{}">{}</time>').format(
         text.strftime("%Y-%m-%dT%H:%M:%SZ"), text.strftime("%d %b %Y %H:%M UTC")
@@ -137,8 +137,8 @@ def _day(at: datetime | None) -> str:
 
 
 def _value_text(text: object) -> Markup:
-    """A value from outside: sanitised, and set apart from the direction of the text around it."""
-    return Markup("<bdi>{}</bdi>").format(escape(safe_text(text)))
+    """A value from outside: sanitised unless it is markup, and set apart from the direction of the text around it."""
+    return Markup("<bdi>{}</bdi>").format(text if isinstance(text, Markup) else escape(safe_text(text)))
 
 
 def _segment(text: str) -> str:
