@@ -16,7 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from pipeline.api.context import RequestContext
-from pipeline.number_text import counted, exact, mean_money, money, number, score_text
+from pipeline.number_text import counted, exact, hundredths, mean_money, money, number, percent, score_text
 from pipeline.rendering.charts import DARK, LIGHT
 from pipeline.rendering.text import safe_text, share
 from pipeline.services.records import Amount
@@ -65,7 +65,10 @@ def environment() -> Environment:
         words=_value_text,
         segment=_segment,
         share=share,
+        percent=percent,
         score=_score,
+        score_in_100=_score_in_100,
+        hundredths=hundredths,
     )
     found.globals.update(asset=asset_address, colours={"light": LIGHT["paper"], "dark": DARK["paper"]})
     return found
@@ -120,6 +123,13 @@ def _cents(amount: Amount | None) -> str:
 def _score(score: float) -> Markup:
     """A score as the share of payments that are as suspicious; the number itself on pointing at it."""
     return Markup('<span class="score" title="score {}">{}</span>').format(exact(score), score_text(score))
+
+
+def _score_in_100(score: float) -> Markup:
+    """A score as `_score` has it, always of 100 payments: for a column of scores that are far from each other."""
+    return Markup('<span class="score" title="score {}">{} in 100</span>').format(
+        exact(score), hundredths(1 - score)
+    )
 
 
 def moment(at: datetime | None) -> Markup:
