@@ -385,9 +385,7 @@ def test_shares_of_a_column_have_the_same_decimals() -> None:
 
 def test_a_threshold_is_a_score_a_probability_or_a_loss() -> None:
     of = {"novelty": 0.9984, "blend": 0.010994, "outlier": None}
-    assert (
-        thresholds_text(of, "constant") == "blend 1.1 %, novelty score 1 in 620, outlier flags nothing"
-    )
+    assert thresholds_text(of, "constant") == "blend 1.1 %, novelty score 1 in 620, outlier flags nothing"
     assert thresholds_text({"blend": 12.5}, "constant") == "blend 12.5"
     assert thresholds_text({"blend": 0.5}, "amount") == "blend 0.5"
 

@@ -427,7 +427,8 @@ def test_a_claim_is_shown_to_others_and_given_back(server: ConsoleServer) -> Non
     assert list_cases(server.api.session, CaseFilter(claim="taken")).cases == 1
     free = [case.case_id for case in list_cases(server.api.session, CaseFilter(claim="free")).items]
     every = [case.case_id for case in list_cases(server.api.session, CaseFilter()).items]
-    assert len(free) == len(every) - 1 > 0 and set(free) < set(every)
+    assert len(free) == len(every) - 1 > 0
+    assert set(free) < set(every)
     assert server.visitor("rule_author").get("/queue?claim=free").status_code == 200
     server.visitor("reviewer").post("/claims", flags=seen(server, name), release="yes")
     assert list_cases(server.api.session, CaseFilter(claim="taken")).cases == 0

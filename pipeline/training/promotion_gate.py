@@ -340,8 +340,9 @@ def _fails_on_learned(
 
 
 def _too_few(window: EvaluationWindow, champion_id: int) -> PromotionCheck:
-    effective = exact(round(window.effective, 1))
-    too_few = f"the newest mature window holds {effective} effective frauds, {EFFECTIVE_MIN} are needed"
+    effective = round(window.effective, 1)
+    frauds = f"{exact(effective)} effective {'fraud' if effective == 1 else 'frauds'}"
+    too_few = f"the newest mature window holds {frauds}, {EFFECTIVE_MIN} are needed"
     return _inconclusive(window, champion_id, too_few)
 
 

@@ -42,7 +42,7 @@ def _value_text(value: Any) -> Markup:
     if value is None or value in ("", [], {}):
         return Markup()
     if isinstance(value, bool):
-        return Markup("yes" if value else "no")
+        return Markup("yes") if value else Markup("no")
     if isinstance(value, int) and value >= INSTANT_MIN:
         return moment(datetime.fromtimestamp(value / 1_000_000, UTC))
     if isinstance(value, Mapping):

@@ -3,7 +3,7 @@
 from functools import partial
 from typing import Any
 
-from pipeline.number_text import number
+from pipeline.number_text import counted, number
 from pipeline.rendering import charts
 from pipeline.rendering.elements import Chart, ReportSection, Table
 from pipeline.rendering.report_data import ReportData
@@ -89,7 +89,7 @@ def _rows(data: ReportData) -> list[dict[str, Any]]:
             "change": row["strategy"] if row["strategy"] != before else "",
             "prevalence": max(value, floor), "lower": max(lower, floor), "upper": upper, "floor": floor,
             "tooltip": f"{row['training_date']:%Y-%m-%d}: {row['strategy']}, {number(value, 2)} in 10,000 ({number(lower, 2)} to {number(upper, 2)}), "
-                    f"{row['effective_positives']:,.0f} effective frauds",
+                    f"{counted(round(row['effective_positives']), 'effective fraud')}",
         })  # fmt: skip
         before = row["strategy"]
     return rows
