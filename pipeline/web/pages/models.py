@@ -27,7 +27,7 @@ ROWS_A_PAGE = 100
 FormReason = Annotated[Reason, Form()]
 GATE_RULES = {  # of the promotion gate, in words
     "FIRST": "the first model",
-    "INCONCLUSIVE": "too few payments to tell",
+    "INCONCLUSIVE": "could not be compared",
     "BETTER": "better",
     "NOT_WORSE": "not worse",
     "MIXED": "better by one measure, worse by another",
