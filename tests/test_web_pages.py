@@ -16,9 +16,12 @@ from pipeline.errors import InputError
 from pipeline.number_text import counted
 from pipeline.rendering.charts import DARK
 from pipeline.schedule.run_context import LIVE
+from pipeline.services.data.payments import show_payment
 from pipeline.services.entity_graph import entity_graph
 from pipeline.services.monitoring.doctor import check
+from pipeline.services.review import flag_context
 from pipeline.services.review.cases import CaseFilter, CaseOrder, list_cases
+from pipeline.services.review.flag_context import entity_contexts
 from pipeline.services.review.flags import show_flag
 from pipeline.services.users.permissions import PERMISSIONS, user_role
 from pipeline.web.rendering import NAVIGATION
@@ -400,6 +403,29 @@ def test_links_lead_to_other_systems_with_encoded_values_for_those_who_see_value
     assert "pay.example" not in hurried.visitor("viewer").get(f"/flags/{name}").text
     execute(store, f"UPDATE transactions SET customer_id = NULL WHERE transaction_id = '{name}'")
     assert "pay.example" not in hurried.visitor("reviewer").get(f"/flags/{name}").text
+
+
+def test_the_payment_is_in_the_picture_of_its_busiest_entity_without_a_hole(
+    server: ConsoleServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session, around = server.api.session, 3
+    monkeypatch.setattr(flag_context, "PAYMENTS_BEFORE", around)
+    monkeypatch.setattr(flag_context, "PAYMENTS_AFTER", around)
+    column = "terminal_id"
+    (busiest,) = query(session.store, f"SELECT {column} FROM transactions GROUP BY {column} ORDER BY COUNT(*) DESC LIMIT 1")[0]  # fmt: skip
+    payments = [
+        row[0]
+        for row in query(session.store, f"SELECT transaction_id FROM transactions WHERE {column} = '{busiest}' ORDER BY event_time, transaction_id DESC")
+    ]  # fmt: skip
+    assert len(payments) > 4 * around
+    place = len(payments) // 3
+    for at in (0, place, len(payments) - 1):
+        shown = entity_contexts(session, show_payment(session, LIVE, payments[at]), LIVE)
+        mine = next(each for each in shown if each.column == column)
+        found = [each.transaction_id for each in mine.payments]
+        assert found == payments[max(at - around, 0) : at + around + 1]
+    page = server.visitor("reviewer").get(f"/flags/{payments[place]}").text
+    assert page.count('class="dot this"') == len(shown) + 1  # one is in the legend
 
 
 def test_the_threshold_stands_with_the_value_that_it_is_about(server: ConsoleServer) -> None:
