@@ -14,6 +14,7 @@ from pipeline.services.data.payments import (
     PaymentRecord,
     entity_timeline,
     list_labels,
+    show_payment,
 )
 from pipeline.services.pages import encode_cursor
 from pipeline.services.records import Amount
@@ -106,9 +107,16 @@ class Event:
     text: str | None
 
 
-def entity_contexts(session: Session, payment: PaymentRecord, policy: str) -> tuple[EntityContext, ...]:
-    """Each entity of a payment with what is usual for it."""
-    found = []
+def entity_contexts(session: Session, policy: str, transaction_id: str) -> tuple[EntityContext, ...]:
+    """
+    Each entity of a payment with what is usual for it.
+
+    Raises
+    ------
+    Unknown
+        There is no such transaction.
+    """
+    payment, found = show_payment(session, policy, transaction_id), []
     for column in session.config.schema_.entities:
         value = payment.fields.get(column)
         if isinstance(value, str):
