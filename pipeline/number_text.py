@@ -30,6 +30,11 @@ def percent(share: float) -> str:
     return f"{value:.0f} %" if value >= 10 or value == 0 else f"{number(value, 2)} %"
 
 
+def hundredths(share: float) -> str:
+    """A share times 100 with two decimals, as a column of shares needs: 2.60, 0.34, < 0.01."""
+    return "< 0.01" if 0 < share < 0.00005 else f"{100 * share:.2f}"
+
+
 def score_text(score: float) -> str:
     """
     A score as the share of payments that are as suspicious: 0.99917 is "1 in 1,200", 0.6 is "40 in 100".

@@ -151,7 +151,7 @@ def test_a_rate_is_old_after_a_week(opener: Opener, tmp_path: Path, day: str, ag
     assert [(result.facts, result.failed) for result in results] == ([] if age is None else [(stale, False)])
     if age is not None:
         sentence = (
-            f"1 payments in USD use a rate of 2026-01-01, {age} days old: add newer rates to {places[0]}"
+            f"1 payment in USD uses a rate of 2026-01-01, {age} days old: add newer rates to {places[0]}"
         )
         assert f"  {sentence}" in ingest_lines(report)
         assert result_line(results[0]) == f"✓ currency rates: {sentence}"
@@ -419,7 +419,7 @@ def test_the_command_tells_what_it_stored(tmp_path: Path) -> None:
     )
     lines = fraudwatch(tmp_path, "ingest", "transactions", "payments.csv").splitlines()
     assert "  1 of the rejected only wait for a rate of CHF" in lines
-    assert lines[-1].startswith("waiting: 1 payments in CHF wait for a rate since ")
+    assert lines[-1].startswith("waiting: 1 payment in CHF waits for a rate since ")
     assert lines[-1].endswith(
         "add one of 2026-01-02 or earlier to watch.fx, and the next ingest takes them up"
     )

@@ -272,7 +272,7 @@ def test_the_report_and_the_summary_have_rates_what_is_expected_and_limits(store
     (limit,) = section.tables[1].rows
     assert (limit[:2], limit[-1]) == (["test", "all payments"], "near")
     lines = "\n".join(summary_lines(data))
-    assert "Of 1,120 payments of 2025-02 500 basis points are known to be fraud" in lines
+    assert "Known so far of the 1,120 payments of 2025-02: 500 basis points were fraud" in lines
     drawn = json.dumps(section.charts[0]().spec)
     assert "limit test: 1,000 basis points" in drawn
     assert "2025-03 frauds by value, expected in the end: " in drawn

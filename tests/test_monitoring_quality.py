@@ -226,7 +226,7 @@ def test_a_truth_beyond_what_was_estimated_is_an_alarm_that_says_so(backfilled: 
     refresh(backfilled, KNOWN, "live", NOW, "test")
     (alarm,) = quality_page(backfilled, "live", QualityFilter(alarms=True)).rows
     assert alarm["metric"] == "precision"
-    assert "below the estimate of 100%" in alarm["message"]
+    assert "below the estimate of 100 %" in alarm["message"]
     assert any("alarm: precision" in line.get("message", "") for line in side_by_side([alarm], "all", "EUR"))
 
 

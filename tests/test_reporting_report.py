@@ -14,10 +14,11 @@ from detectors.evaluation.metrics import average_precision
 from pipeline.cli.main import cli
 from pipeline.config.database import open_configured
 from pipeline.errors import InputError, NotReady
-from pipeline.number_text import amount, number, score_text
+from pipeline.number_text import amount, hundredths, number, score_text
 from pipeline.rendering import charts, text_page
 from pipeline.rendering.elements import ReportPage, ReportSection, Table
 from pipeline.rendering.report_data import ReportData, total
+from pipeline.rendering.text import thresholds_text
 from pipeline.reporting import report
 from pipeline.reporting.sections import curves, scores
 from pipeline.reporting.summary import summary_lines
@@ -374,6 +375,19 @@ def test_numbers_have_no_exponent(value: float, text: str) -> None:
 )  # fmt: skip
 def test_a_score_is_shown_as_the_share_of_payments_that_are_as_suspicious(score: float, text: str) -> None:
     assert score_text(score) == text
+
+
+def test_shares_of_a_column_have_the_same_decimals() -> None:
+    assert [hundredths(share) for share in (0.0, 0.000027, 0.0034, 0.026, 1.0)] == [
+        "0.00", "< 0.01", "0.34", "2.60", "100.00",
+    ]  # fmt: skip
+
+
+def test_a_threshold_is_a_score_a_probability_or_a_loss() -> None:
+    of = {"novelty": 0.9984, "blend": 0.010994, "outlier": None}
+    assert thresholds_text(of, "constant") == "blend 1.1 %, novelty score 1 in 620, outlier flags nothing"
+    assert thresholds_text({"blend": 12.5}, "constant") == "blend 12.5"
+    assert thresholds_text({"blend": 0.5}, "amount") == "blend 0.5"
 
 
 def test_no_axis_writes_an_exponent(one: Store) -> None:

@@ -337,6 +337,7 @@ UNKNOWN: dict[str, tuple[dict[str, Any], str]] = {
         "unknown_model",
     ),
     "comparisons.show_comparison": ({"comparison_id": 99}, "unknown_comparison"),
+    "flag_context.entity_contexts": ({"policy": "live", "transaction_id": "nobody"}, "unknown_transaction"),
     "flag_context.events_of": ({"transaction_id": "nobody"}, "unknown_transaction"),
     "flag_context.similar_flags": ({"policy": "live", "transaction_id": "nobody"}, "unknown_flag"),
     "flags.show_flag": ({"policy": "live", "transaction_id": "nobody"}, "unknown_flag"),

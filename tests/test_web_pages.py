@@ -18,7 +18,9 @@ from pipeline.rendering.charts import DARK
 from pipeline.schedule.run_context import LIVE
 from pipeline.services.entity_graph import entity_graph
 from pipeline.services.monitoring.doctor import check
+from pipeline.services.review import flag_context
 from pipeline.services.review.cases import CaseFilter, CaseOrder, list_cases
+from pipeline.services.review.flag_context import entity_contexts
 from pipeline.services.review.flags import show_flag
 from pipeline.services.users.permissions import PERMISSIONS, user_role
 from pipeline.web.rendering import NAVIGATION
@@ -402,6 +404,29 @@ def test_links_lead_to_other_systems_with_encoded_values_for_those_who_see_value
     assert "pay.example" not in hurried.visitor("reviewer").get(f"/flags/{name}").text
 
 
+def test_the_payment_is_in_the_picture_of_its_busiest_entity_without_a_hole(
+    server: ConsoleServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session, around = server.api.session, 3
+    monkeypatch.setattr(flag_context, "PAYMENTS_BEFORE", around)
+    monkeypatch.setattr(flag_context, "PAYMENTS_AFTER", around)
+    column = "terminal_id"
+    (busiest,) = query(session.store, f"SELECT {column} FROM transactions GROUP BY {column} ORDER BY COUNT(*) DESC LIMIT 1")[0]  # fmt: skip
+    payments = [
+        row[0]
+        for row in query(session.store, f"SELECT transaction_id FROM transactions WHERE {column} = '{busiest}' ORDER BY event_time, transaction_id DESC")
+    ]  # fmt: skip
+    assert len(payments) > 4 * around
+    place = len(payments) // 3
+    for at in (0, place, len(payments) - 1):
+        shown = entity_contexts(session, LIVE, payments[at])
+        mine = next(each for each in shown if each.column == column)
+        found = [each.transaction_id for each in mine.payments]
+        assert found == payments[max(at - around, 0) : at + around + 1]
+    page = server.visitor("reviewer").get(f"/flags/{payments[place]}").text
+    assert page.count('class="dot this"') == len(shown) + 1  # one is in the legend
+
+
 def test_the_threshold_stands_with_the_value_that_it_is_about(server: ConsoleServer) -> None:
     store, name = server.api.session.store, open_ids(server)[0]
     change = "UPDATE scores SET score = 0.999, threshold = 0.032, fraud_probability = {}, decision_value = {} WHERE transaction_id = '{}'"
@@ -425,6 +450,11 @@ def test_a_claim_is_shown_to_others_and_given_back(server: ConsoleServer) -> Non
     server.visitor("reviewer").post("/claims", flags=seen(server, name))
     assert '<span class="claim"><bdi>reviewer</bdi>' in server.visitor("rule_author").get("/queue").text
     assert list_cases(server.api.session, CaseFilter(claim="taken")).cases == 1
+    free = [case.case_id for case in list_cases(server.api.session, CaseFilter(claim="free")).items]
+    every = [case.case_id for case in list_cases(server.api.session, CaseFilter()).items]
+    assert len(free) == len(every) - 1 > 0
+    assert set(free) < set(every)
+    assert server.visitor("rule_author").get("/queue?claim=free").status_code == 200
     server.visitor("reviewer").post("/claims", flags=seen(server, name), release="yes")
     assert list_cases(server.api.session, CaseFilter(claim="taken")).cases == 0
 
@@ -507,6 +537,7 @@ def test_answers_are_found_by_whom_when_and_how(server: ConsoleServer) -> None:
     reviewer, author = server.visitor("reviewer"), server.visitor("rule_author")
     mine, theirs, changed, undone, *_ = open_ids(server)
     assert "You have answered nothing" in reviewer.get("/answered").text
+    assert "Answers that came in files are labels" in reviewer.get("/answered?by=anyone").text
     reviewer.post("/verdicts", flags=seen(server, mine), verdict="fraud", note="a ring", action="blocked")
     author.post("/verdicts", flags=seen(server, theirs), verdict="genuine")
     reviewer.post("/verdicts", flags=seen(server, changed), verdict="genuine")

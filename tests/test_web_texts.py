@@ -24,8 +24,9 @@ OF_THE_TERMINAL = ("ingest", "doctor", "readiness")
         (None, {"reason": "wrong costs", "days": 7, "note": ""}, "reason: wrong costs; days: 7"),
         ({"role": "viewer", "name": "ann"}, {"role": "reviewer", "name": "ann"}, "role: viewer → reviewer"),
         ({"status": "open"}, None, "status: open → nothing"),
-        (None, {"until": 1_735_693_200_000_000, "is_fraud": False}, "until: 2025-01-01 01:00 UTC; is fraud: no"),
+        (None, {"until": 1_735_693_200_000_000, "is_fraud": False}, 'until: <time datetime="2025-01-01T01:00:00Z">01 Jan 2025 01:00 UTC</time>; is fraud: no'),
         (None, {"rows": ["a", "b", "c", "d", "e", "f", "g"], "of": {"card_id": "c1", "x": None}}, "rows: a, b, c, d, e and 2 more; of: card id c1"),
+        (None, {"note": "<b>&"}, "note: &lt;b&gt;&amp;"),
         (None, None, ""),
     ],
 )  # fmt: skip

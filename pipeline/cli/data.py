@@ -264,16 +264,20 @@ def _echo_waiting(waiting: "tuple[WaitingRecord, ...]") -> None:
 
 def waiting_text(waiting: "WaitingRecord") -> str:
     """The payments that wait for a rate as a sentence with its remedy."""
+    from pipeline.number_text import counted
+
     return (
-        f"{waiting.payments:,} payments in {waiting.currency} wait for a rate since {waiting.since:%Y-%m-%d %H:%M} UTC: add one of "
+        f"{counted(waiting.payments, 'payment')} in {waiting.currency} {'waits' if waiting.payments == 1 else 'wait'} for a rate since {waiting.since:%Y-%m-%d %H:%M} UTC: add one of "
         f"{waiting.first_day} or earlier to {' or '.join(waiting.places)}, and the next ingest takes them up"
     )
 
 
 def stale_rate_text(rate: "StaleRate") -> str:
     """The payments that were converted by an old rate as a sentence with its remedy."""
+    from pipeline.number_text import counted
+
     return (
-        f"{rate.payments:,} payments in {rate.currency} use a rate of {rate.day}, {rate.age_days:,} days old: "
+        f"{counted(rate.payments, 'payment')} in {rate.currency} {'uses' if rate.payments == 1 else 'use'} a rate of {rate.day}, {counted(rate.age_days, 'day')} old: "
         f"add newer rates to {' or '.join(rate.places)}"
     )
 

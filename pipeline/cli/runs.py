@@ -356,10 +356,12 @@ def _print_summary(summary: "RunSummary", bugs: "Sequence[Exception]" = ()) -> N
 
 def summary_text(summary: "RunSummary") -> str:
     """What a run did, in one sentence."""
+    from pipeline.number_text import counted
+
     if not summary.run_id:
         return "nothing was due; fraudwatch doctor shows what is stored and what is missing"
     parts = [
-        f"{summary.scored:,} transactions scored in {summary.windows:,} windows, {summary.flagged:,} flagged"
+        f"{counted(summary.scored, 'transaction')} scored in {counted(summary.windows, 'window')}, {summary.flagged:,} flagged"
     ]
     counts = (
         (summary.late, "of them arrived late"),

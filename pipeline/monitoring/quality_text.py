@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.config.config import Config
-from pipeline.number_text import mean_money, number
+from pipeline.number_text import mean_money, number, percent
 from storage.monitoring.quality_metrics import QualityMetric
 
 SHARES = frozenset({
@@ -26,7 +26,7 @@ def format_value(metric: str, value: float | None, currency: str) -> str:
     if value is None:
         return "–"
     if metric in SHARES:
-        return f"{value:.0%}" if abs(value) >= 0.1 or value == 0 else f"{value:.1%}"
+        return percent(value)
     if metric in MONEY:
         return mean_money(value, currency)
     if metric in DAYS:

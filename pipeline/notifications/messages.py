@@ -10,7 +10,7 @@ from pipeline.config.config import Config
 from pipeline.monitoring.drift_text import metric_text, remedy
 from pipeline.monitoring.quality_text import format_value
 from pipeline.notifications.burst import Burst, find_burst
-from pipeline.number_text import exact, money, number, score_text
+from pipeline.number_text import counted, exact, money, number, score_text
 from pipeline.sanitize import for_message as safe
 from pipeline.sanitize import id_for_message, value_for_message
 from pipeline.schedule.planning import day
@@ -246,7 +246,9 @@ def _state_text(row: Row, config: Config) -> str:
         if row["expected_share"] is None
         else f"; at its end {number(row['expected_basis_points'])} are expected, {row['expected_share']:.0%}"
     )
-    return f"{who}{rate} ({row['reports']:,} reports, {row['payments']:,} payments){expected}"
+    return (
+        f"{who}{rate} ({counted(row['reports'], 'report')}, {counted(row['payments'], 'payment')}){expected}"
+    )
 
 
 def choice_changed(row: Row) -> Notification:

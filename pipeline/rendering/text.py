@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from pipeline.number_text import number, percent
+from pipeline.number_text import number, percent, score_text
 from pipeline.sanitize import for_page
 from storage.database.column_types import as_datetime
 from storage.queries.runs import GapRemedy
@@ -36,10 +36,24 @@ def share(part: float, whole: float) -> str:
     return percent(part / whole) if whole else "–"
 
 
-def thresholds_text(thresholds: Mapping[str, float | None]) -> str:
-    """Thresholds by channel as text; None means infinity, which JSON does not have: the channel flags nothing."""
-    texts = {
-        name: "flags nothing" if value is None else number(value, 6)
-        for name, value in sorted(thresholds.items())
-    }
-    return ", ".join(f"{name} {value}" for name, value in texts.items())
+def thresholds_text(thresholds: Mapping[str, float | None], basis: str) -> str:
+    """
+    Thresholds by channel as text; None means infinity, which JSON does not have: the channel flags nothing.
+
+    Parameters
+    ----------
+    basis
+        `costs.missed_fraud_basis`: constant costs compare probabilities, costs by amount expected losses.
+    """
+    return ", ".join(
+        f"{name} {_threshold_text(name, value, basis)}" for name, value in sorted(thresholds.items())
+    )
+
+
+def _threshold_text(channel: str, value: float | None, basis: str) -> str:
+    if value is None:
+        return "flags nothing"
+    if channel in ("outlier", "novelty"):
+        return f"score {score_text(value)}"
+    # Models of before the basis was set may have compared a loss: above 1 it is no probability.
+    return percent(value) if basis == "constant" and value <= 1 else number(value, 6)

@@ -4,16 +4,21 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from markupsafe import Markup
+
+from pipeline.rendering.text import safe_text
+from pipeline.web.rendering import moment
+
 CODES = ("verdict", "role", "action", "status", "kind")  # whose values are codes, said with spaces
 LISTED = 5  # values of a list
 INSTANT_MIN = 10**14  # whole numbers from here on are instants, in µs
 
 
-def record_text(after: Mapping[str, Any] | None, before: Mapping[str, Any] | None = None) -> str:
+def record_text(after: Mapping[str, Any] | None, before: Mapping[str, Any] | None = None) -> Markup:
     """
     What a record holds, "reason: wrong costs; days: 7", or how it has changed, "role: viewer → reviewer".
 
-    What is empty, or as it was, is left out.
+    What is empty, or as it was, is left out. Instants are times that the script writes in the viewer's zone.
     """
     now, then = after or {}, before or {}
     lines = []
@@ -23,25 +28,31 @@ def record_text(after: Mapping[str, Any] | None, before: Mapping[str, Any] | Non
             old, new = old.replace("_", " "), new.replace("_", " ")
         if old == new and before is not None and after is not None:
             continue
-        change = f"{old} → {new or 'nothing'}" if old else new
+        change = Markup("{} → {}").format(old, new or "nothing") if old else new
         if change:
-            lines.append(f"{name.replace('_', ' ')}: {change}")
-    return "; ".join(lines)
+            lines.append(Markup("{}: {}").format(_text(name.replace("_", " ")), change))
+    return Markup("; ").join(lines)
 
 
-def _value_text(value: Any) -> str:
+def _text(value: object) -> Markup:
+    return Markup.escape(safe_text(value))
+
+
+def _value_text(value: Any) -> Markup:
     if value is None or value in ("", [], {}):
-        return ""
+        return Markup()
     if isinstance(value, bool):
-        return "yes" if value else "no"
+        return Markup("yes") if value else Markup("no")
     if isinstance(value, int) and value >= INSTANT_MIN:
-        return f"{datetime.fromtimestamp(value / 1_000_000, UTC):%Y-%m-%d %H:%M} UTC"
+        return moment(datetime.fromtimestamp(value / 1_000_000, UTC))
     if isinstance(value, Mapping):
         parts = [
-            f"{name.replace('_', ' ')} {text}" for name, each in value.items() if (text := _value_text(each))
+            Markup("{} {}").format(_text(name.replace("_", " ")), text)
+            for name, each in value.items()
+            if (text := _value_text(each))
         ]
-        return ", ".join(parts)
+        return Markup(", ").join(parts)
     if isinstance(value, list | tuple):
         more = f" and {len(value) - LISTED:,} more" if len(value) > LISTED else ""
-        return ", ".join(_value_text(each) for each in value[:LISTED]) + more
-    return str(value)
+        return Markup(", ").join(_value_text(each) for each in value[:LISTED]) + more
+    return _text(value)

@@ -16,7 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from pipeline.api.context import RequestContext
-from pipeline.number_text import counted, exact, mean_money, money, number, score_text
+from pipeline.number_text import counted, exact, hundredths, mean_money, money, number, percent, score_text
 from pipeline.rendering.charts import DARK, LIGHT
 from pipeline.rendering.text import safe_text, share
 from pipeline.services.records import Amount
@@ -60,12 +60,15 @@ def environment() -> Environment:
         number=number,
         counted=counted,
         exact=exact,
-        moment=_moment,
+        moment=moment,
         day=_day,
         words=_value_text,
         segment=_segment,
         share=share,
+        percent=percent,
         score=_score,
+        score_in_100=_score_in_100,
+        hundredths=hundredths,
     )
     found.globals.update(asset=asset_address, colours={"light": LIGHT["paper"], "dark": DARK["paper"]})
     return found
@@ -122,10 +125,17 @@ def _score(score: float) -> Markup:
     return Markup('<span class="score" title="score {}">{}</span>').format(exact(score), score_text(score))
 
 
-def _moment(at: datetime | None) -> Markup | str:
+def _score_in_100(score: float) -> Markup:
+    """A score as `_score` has it, always of 100 payments: for a column of scores that are far from each other."""
+    return Markup('<span class="score" title="score {}">{} in 100</span>').format(
+        exact(score), hundredths(1 - score)
+    )
+
+
+def moment(at: datetime | None) -> Markup:
     """A time; the script writes it in the viewer's zone."""
     if at is None:
-        return "–"
+        return Markup("–")
     text = at.astimezone(UTC)
     return Markup('<time datetime="{}">{}</time>').format(
         text.strftime("%Y-%m-%dT%H:%M:%SZ"), text.strftime("%d %b %Y %H:%M UTC")
@@ -137,8 +147,8 @@ def _day(at: datetime | None) -> str:
 
 
 def _value_text(text: object) -> Markup:
-    """A value from outside: sanitised, and set apart from the direction of the text around it."""
-    return Markup("<bdi>{}</bdi>").format(escape(safe_text(text)))
+    """A value from outside: sanitised unless it is markup, and set apart from the direction of the text around it."""
+    return Markup("<bdi>{}</bdi>").format(text if isinstance(text, Markup) else escape(safe_text(text)))
 
 
 def _segment(text: str) -> str:

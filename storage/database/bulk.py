@@ -96,6 +96,7 @@ def listed_ids(dialect: str) -> str:
     SQL that selects the transaction ids of the parameter `listed_ids`, a JSON list, as `transaction_id`.
 
     For reads, which then need no temporary table: a database that takes no writes, such as a replica, answers them, too.
+    Not for `not_in`, which sets no parentheses around text: `~` of an `in_` does.
     """
     if dialect == "postgresql":
         return 'SELECT json_array_elements_text(CAST(:listed_ids AS json)) COLLATE "C" AS transaction_id'

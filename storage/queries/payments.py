@@ -42,11 +42,16 @@ def entity_page(
     entity: tuple[str, str],
     limit: int | None = None,
     after: Position | None = None,
+    *,
+    oldest_first: bool = False,
 ) -> RowPage:
-    """The payments of an entity (its column, and its value as it is stored), the newest first."""
+    """The payments of an entity (its column, and its value as it is stored), the newest first, or in the opposite order."""
     t, (column, value) = store.transactions.c, entity
     chosen = select(t.transaction_id).where(t[column] == value, _is_visible(store))
-    keys = (SortKey(t.event_time, descending=True), SortKey(t.transaction_id))
+    keys = (
+        SortKey(t.event_time, descending=not oldest_first),
+        SortKey(t.transaction_id, descending=oldest_first),
+    )
     with store.read() as connection:
         page = read_page(connection, chosen, keys, limit, after)
         ids = [row["transaction_id"] for row in page.rows]

@@ -240,11 +240,11 @@ def _works_on(
     connection: Connection, claimed: Mapping[str, str], people: Sequence[str | None]
 ) -> ColumnElement[bool]:
     """The cases that one of these people works on; without one, those on which nobody else than these does."""
-    if None in people:
-        return C.case_id.not_in(
-            _listed(connection, [name for name, by in claimed.items() if by not in people])
-        )
-    return C.case_id.in_(_listed(connection, [name for name, by in claimed.items() if by in people]))
+    rest = None in people
+    mine = C.case_id.in_(
+        _listed(connection, [name for name, by in claimed.items() if (by in people) is not rest])
+    )
+    return ~mine if rest else mine
 
 
 def _within(store: Store, policy: str, scope: CaseScope) -> list[ColumnElement[bool]]:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 TIME = "%Y-%m-%d %H:%M:%S UTC"
 
 
-def card_lines(card: "ModelCard") -> Iterator[str]:
+def card_lines(card: "ModelCard", basis: str) -> Iterator[str]:
     """Training data, choice, features, artifact, gate and promotions; what is not known is left out."""
     libraries = ", ".join(f"{name} {number}" for name, number in card.versions.items())
     lines = (
@@ -27,7 +27,7 @@ def card_lines(card: "ModelCard") -> Iterator[str]:
             if card.span_start and card.span_end
             else None,
         ),
-        ("thresholds", thresholds_text(card.thresholds)),
+        ("thresholds", thresholds_text(card.thresholds, basis)),
         ("features", f"{len(card.feature_names)}: {', '.join(card.feature_names)}"),
         ("libraries", libraries),
         ("config", f"hash {card.config_hash[:16]}" if card.config_hash else None),

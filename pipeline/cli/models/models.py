@@ -68,7 +68,8 @@ def show_model(context: CliContext, model_id: int, policy: str) -> None:
 
     with context.session() as session:
         card = model_card(session, policy, model_id)
-    click.echo("\n".join(card_lines(card)))
+        basis = session.config.costs.missed_fraud_basis
+    click.echo("\n".join(card_lines(card, basis)))
 
 
 @models.command(

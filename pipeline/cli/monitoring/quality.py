@@ -73,6 +73,7 @@ def quality(
     """
     from pipeline.cli.output import write_rows
     from pipeline.monitoring.quality_text import MAIN, side_by_side
+    from pipeline.number_text import counted
     from pipeline.sanitize import for_terminal
     from pipeline.services.monitoring.quality import QualityRequest, list_quality, refresh_quality
     from pipeline.services.pages import every
@@ -82,7 +83,10 @@ def quality(
         if measured.error:
             click.echo(for_terminal(measured.not_measured), err=True)
         elif measured.windows or refresh:
-            click.echo(f"{measured.windows:,} windows measured, {len(measured.alarms):,} alarms", err=True)
+            click.echo(
+                f"{counted(measured.windows, 'window')} measured, {counted(len(measured.alarms), 'alarm')}",
+                err=True,
+            )
         zone = session.config.schedule.timezone
         request = QualityRequest(
             policy,

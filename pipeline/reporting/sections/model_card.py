@@ -31,7 +31,7 @@ def section(data: ReportData) -> ReportSection:
     card = Table(
         f"Model card; fraudwatch models show {model_id} also checks that it loads",
         ("item", "value"),
-        list(_card_rows(row)),
+        list(_card_rows(row, data.config.costs.missed_fraud_basis)),
     )
     features = [[safe_text(name)] for name in row["feature_names"]]
     folded = Table(f"Its {len(features)} features", ("feature",), features, collapsed=True)
@@ -40,13 +40,13 @@ def section(data: ReportData) -> ReportSection:
     return ReportSection("model", title, sentences, tables=[card, folded, *([checks] if checks.rows else [])])
 
 
-def _card_rows(row: Row) -> Iterator[list[str]]:
+def _card_rows(row: Row, basis: str) -> Iterator[list[str]]:
     libraries = sorted((row["versions"] or {}).items())
     yield ["model", f"{row['model_id']}, {row['strategy']}"]
     yield ["trained as of", f"{_time(row['trained_at'])}, by run {row['run_id']}"]
     yield ["span", f"{_time(row['span_start'])} to {_time(row['span_end'])}"]
     yield ["rows", f"{row['n_mature'] or 0:,} mature transactions, {row['n_fraud'] or 0:,} of them fraud"]
-    yield ["thresholds", safe_text(thresholds_text(row["thresholds"]))]
+    yield ["thresholds", safe_text(thresholds_text(row["thresholds"], basis))]
     yield ["libraries", ", ".join(f"{safe_text(name)} {safe_text(number)}" for name, number in libraries)]
     yield ["artifact", f"{row['bytes']:,} bytes, sha256 {row['sha256'][:16]}…"]
     for promotion in row["promotions"]:

@@ -6,7 +6,7 @@ from typing import Any
 from detectors.evaluation.prevalence import estimate_prevalence
 from detectors.model.auto_detector import NOVELTY
 from detectors.model.model import AUDIT
-from pipeline.number_text import amount, money
+from pipeline.number_text import amount, counted, money
 from pipeline.rendering import charts
 from pipeline.rendering.elements import Chart, ReportSection, Table, Tile
 from pipeline.rendering.report_data import ReportData, total
@@ -140,12 +140,12 @@ def _tiles(data: ReportData) -> list[Tile]:
         Tile(
             "missed",
             money(missed_amount, currency),
-            f"the loss by {total(rows, 'n', is_fraud=True, flagged=False):,.0f} payments",
+            f"lost in {counted(int(total(rows, 'n', is_fraud=True, flagged=False)), 'fraud')} without a flag",
         ),
         Tile(
             "saved",
             money(total(rows, "saved"), currency),
-            f"{total(rows, 'stopped_n'):,.0f} frauds stopped before a dispute",
+            f"{counted(int(total(rows, 'stopped_n')), 'fraud')} stopped before a dispute",
         ),
         Tile(
             "cases per day",

@@ -5,7 +5,7 @@ from typing import Any
 
 from pipeline.monitoring.fraud_rates import ExpectedReports, MonthlyRate, ReportTotals
 from pipeline.monitoring.limits import check_limit
-from pipeline.number_text import exact, number
+from pipeline.number_text import counted, exact, number
 from pipeline.rendering import charts
 from pipeline.rendering.elements import Chart, ReportSection, Table
 from pipeline.rendering.report_data import ReportData
@@ -42,20 +42,19 @@ def _newest(rows: list[MonthlyRate]) -> str:
     """The newest month that is over, or the only one, as a sentence."""
     row = rows[min(1, len(rows) - 1)]
     return (
-        f"Of {row.payments:,} payments of {row.month:%Y-%m} {_side(row, row.frauds)} basis points are known to be fraud, and "
-        f"{_side(row, row.disputes)} were disputed."
+        f"Known so far of the {counted(row.payments, 'payment')} of {row.month:%Y-%m}: {_basis_points(row.frauds.n, row.payments)} basis points were fraud{_in_the_end(row, row.frauds)}, "
+        f"and {_basis_points(row.disputes.n, row.payments)} were disputed{_in_the_end(row, row.disputes)}."
     )
 
 
-def _side(row: MonthlyRate, totals: ReportTotals) -> str:
-    text = _basis_points(totals.n, row.payments)
+def _in_the_end(row: MonthlyRate, totals: ReportTotals) -> str:
     expected = totals.expected
     if expected is None or expected.n_upper <= totals.n:
-        return text
+        return ""
     low, middle, high = (
         _basis_points(n, row.payments) for n in (expected.n_lower, expected.n, expected.n_upper)
     )
-    return f"{text} ({middle} expected in the end, {low} to {high})"
+    return f" ({middle} are expected in the end, {low} to {high})"
 
 
 def _basis_points(part: float, whole: float) -> str:

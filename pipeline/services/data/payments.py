@@ -129,10 +129,15 @@ def show_payment(session: Session, policy: str, transaction_id: str) -> PaymentR
 
 
 def entity_timeline(
-    session: Session, request: EntityRequest, *, limit: int = PAGE_ROWS, cursor: str | None = None
+    session: Session,
+    request: EntityRequest,
+    *,
+    limit: int = PAGE_ROWS,
+    cursor: str | None = None,
+    oldest_first: bool = False,
 ) -> Page[PaymentRecord]:
     """
-    The payments of an entity, the newest first.
+    The payments of an entity, the newest first, or in the opposite order.
 
     Raises
     ------
@@ -141,7 +146,9 @@ def entity_timeline(
     """
     position, entity = decode_cursor(cursor, keys=2), (request.column, request.value)
     require_entity_column(session, request.column)
-    page = payments.entity_page(session.store, request.policy, entity, limit, position)
+    page = payments.entity_page(
+        session.store, request.policy, entity, limit, position, oldest_first=oldest_first
+    )
     return Page(
         tuple(PaymentRecord.of_row(session, row) for row in page.rows), encode_cursor(page.next_position)
     )

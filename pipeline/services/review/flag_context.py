@@ -14,6 +14,7 @@ from pipeline.services.data.payments import (
     PaymentRecord,
     entity_timeline,
     list_labels,
+    show_payment,
 )
 from pipeline.services.pages import encode_cursor
 from pipeline.services.records import Amount
@@ -60,7 +61,7 @@ class EntityContext:
     a_day
         Payments a day before, on average over the payments read; None with fewer than two.
     payments
-        Those before, this one and some after it, by time.
+        Those before, this one and the next `PAYMENTS_AFTER` after it, by time, without a hole.
     """
 
     column: str
@@ -106,15 +107,20 @@ class Event:
     text: str | None
 
 
-def entity_contexts(
-    session: Session, flag: FlagRecord | PaymentRecord, policy: str
-) -> tuple[EntityContext, ...]:
-    """Each entity of a payment with what is usual for it."""
-    found = []
+def entity_contexts(session: Session, policy: str, transaction_id: str) -> tuple[EntityContext, ...]:
+    """
+    Each entity of a payment with what is usual for it.
+
+    Raises
+    ------
+    Unknown
+        There is no such transaction.
+    """
+    payment, found = show_payment(session, policy, transaction_id), []
     for column in session.config.schema_.entities:
-        value = flag.fields.get(column)
+        value = payment.fields.get(column)
         if isinstance(value, str):
-            found.append(_context(session, flag, EntityRequest(policy, column, value)))
+            found.append(_context(session, payment, EntityRequest(policy, column, value)))
     return tuple(found)
 
 
@@ -187,16 +193,14 @@ def events_of(session: Session, transaction_id: str) -> tuple[Event, ...]:
     return tuple(sorted([*verdicts, *notes, *labels], key=lambda event: event.at, reverse=True))
 
 
-def _context(session: Session, flag: FlagRecord | PaymentRecord, request: EntityRequest) -> EntityContext:
-    here = encode_cursor((as_micros(flag.event_time), flag.transaction_id))
+def _context(session: Session, payment: PaymentRecord, request: EntityRequest) -> EntityContext:
+    here = encode_cursor((as_micros(payment.event_time), payment.transaction_id))
     earlier = entity_timeline(session, request, limit=PAYMENTS_BEFORE, cursor=here)
-    newest = entity_timeline(session, request, limit=PAYMENTS_AFTER).items
-    later = [each for each in newest if each.event_time > flag.event_time]
-    this = [each for each in newest if each.transaction_id == flag.transaction_id]
+    later = entity_timeline(session, request, limit=PAYMENTS_AFTER, cursor=here, oldest_first=True).items
     before = earlier.items
     amounts = sorted(each.amount_base.value for each in before)
     base = session.config.schema_.base_currency
-    last_day = sum(each.event_time > flag.event_time - DAY for each in before)
+    last_day = sum(each.event_time > payment.event_time - DAY for each in before)
     return EntityContext(
         column=request.column,
         value=request.value,
@@ -207,11 +211,11 @@ def _context(session: Session, flag: FlagRecord | PaymentRecord, request: Entity
         low=Amount(_rounded(_quantile(amounts, 0.05)), base) if amounts else None,
         high=Amount(_rounded(_quantile(amounts, 0.95)), base) if amounts else None,
         last_day=last_day,
-        a_day=_a_day(before, flag.event_time),
-        usual=_usual(session, flag, before),
+        a_day=_a_day(before, payment.event_time),
+        usual=_usual(session, payment, before),
         flagged=sum(each.status is not None for each in before),
         frauds=sum(each.is_fraud is True for each in before),
-        payments=tuple(reversed([*later, *this, *before])),
+        payments=(*reversed(before), payment, *later),
     )
 
 
@@ -231,11 +235,11 @@ def _a_day(before: Sequence[PaymentRecord], now: datetime) -> float | None:
 
 
 def _usual(
-    session: Session, flag: FlagRecord | PaymentRecord, before: Sequence[PaymentRecord]
+    session: Session, payment: PaymentRecord, before: Sequence[PaymentRecord]
 ) -> tuple[UsualValue, ...]:
     found = []
     for name in session.config.schema_.categorical:
-        value = flag.fields.get(name)
+        value = payment.fields.get(name)
         values = Counter(each.fields.get(name) for each in before)
         if isinstance(value, str) and before:
             commonest = values.most_common(1)[0][0]

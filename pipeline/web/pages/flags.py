@@ -70,7 +70,7 @@ def _page(context: RequestContext, transaction_id: str) -> Response:
     payment = show_payment(session, LIVE, transaction_id)
     flag = show_flags(session, LIVE, [transaction_id]).get(transaction_id)
     context.viewed("flag", transaction_id, 1)
-    contexts = entity_contexts(session, payment, LIVE)
+    contexts = entity_contexts(session, LIVE, transaction_id)
     similar = None if flag is None else similar_flags(session, LIVE, transaction_id)
     shown = None if flag is None else unmarked_flag(context, flag)
     events = events_of(session, transaction_id)

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Form, Query, Response
 
 from pipeline.api.context import Context, RequestContext
 from pipeline.api.types import PathNumber, Reason
+from pipeline.rendering.text import thresholds_text
 from pipeline.schedule.run_context import LIVE
 from pipeline.services.models.models import (
     ListedModel,
@@ -26,7 +27,7 @@ ROWS_A_PAGE = 100
 FormReason = Annotated[Reason, Form()]
 GATE_RULES = {  # of the promotion gate, in words
     "FIRST": "the first model",
-    "INCONCLUSIVE": "too few payments to tell",
+    "INCONCLUSIVE": "could not be compared",
     "BETTER": "better",
     "NOT_WORSE": "not worse",
     "MIXED": "better by one measure, worse by another",
@@ -73,7 +74,13 @@ def model(context: Context, model_id: PathNumber) -> Response:
     """Show the card of a model."""
     card, in_force = model_card(context.session, LIVE, model_id), model_in_force(context.session, LIVE)
     return page(
-        context, "model.html", place="models", card=card, is_in_force=in_force == model_id, rules=GATE_RULES
+        context,
+        "model.html",
+        place="models",
+        card=card,
+        thresholds=thresholds_text(card.thresholds, context.app.config.costs.missed_fraud_basis),
+        is_in_force=in_force == model_id,
+        rules=GATE_RULES,
     )
 
 
