@@ -161,6 +161,15 @@ def test_with_one_known_fraud_the_classifiers_of_a_blend_have_no_weight():
     assert detector(strategy="blend").fit(*world(2)[::2]).weight_.value > 0
 
 
+def test_where_no_fraud_can_be_held_out_independent_frauds_weigh_the_classifiers():
+    X, y, _ = world(300)
+    entity = np.arange(len(y))
+    entity[y == 1] = -1 - np.arange(300) // 2  # two frauds on each card
+    mature = Sample(X, y, np.ones(len(y)), np.ones(len(y)), entity=entity)
+    found = detector(strategy="blend").fit_samples(mature, mature.take(y == 0), "blend", ())
+    assert found.weight_.value == pytest.approx(150 / 250)
+
+
 def test_missing_values_are_filled_and_input_stays():
     X, _, told = world(400)
     X[::7, 1] = np.nan

@@ -72,6 +72,11 @@ def test_held_out_frauds_weigh_the_classifiers(outlier, classifier, least, most)
     assert found.frauds == len(outlier)
 
 
+@pytest.mark.parametrize(("known", "weight"), [(0, PRIOR_WEIGHT), (60, PRIOR_WEIGHT), (100, 0.5), (900, 0.9)])
+def test_without_held_out_frauds_the_known_ones_say_how_far_classifiers_are_believed(known, weight):
+    assert learn_weight([], known).value == pytest.approx(weight)
+
+
 def test_frauds_of_one_entity_in_a_fold_count_once():
     one_card = learn_weight([fold([0.5] * 20, [0.01] * 20, entity=np.full(20, 7))])
     assert one_card.frauds == 1

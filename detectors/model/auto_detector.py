@@ -383,7 +383,7 @@ class AutoDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
 
     def _calibrate_blend(self, mature: Sample, folds: Sequence[ValidationFold]) -> None:
         """Learn a blend's weight and calibrator from held-out rows; without any, the calibrator from the training rows."""
-        self.weight_ = learn_weight(folds)
+        self.weight_ = learn_weight(folds, float(len(np.unique(mature.entities[mature.y == 1]))))
         if np.count_nonzero(mature.y == 1) < MIN_FRAUDS_TO_FIT:
             self.weight_ = replace(self.weight_, value=0.0)
         if folds:

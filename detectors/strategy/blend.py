@@ -23,6 +23,8 @@ from detectors.base import Floats
 from detectors.strategy.validation_folds import ValidationFold
 
 PRIOR_WEIGHT = 0.4  # weight without held-out frauds: uninformed classifiers cost the outlier detector little
+# Where so many independent frauds are known and none could be held out, since all are young, the weight is a half; with more it is higher.
+KNOWN_STRENGTH = 100.0
 WEIGHT_GRID = tuple(nth / 10 for nth in range(11))
 # A fraud that ranks above all but this share of genuine rows gets half of the detection credit.
 HALF_CREDIT_SHARE = 0.02
@@ -53,9 +55,11 @@ def classifier_share(weight: float, families: Floats, boosting: Floats, forest: 
         return np.asarray(expit(np.log(weight) - np.log1p(-weight) + 0.5 * (boosting + forest) - families))
 
 
-def learn_weight(folds: Sequence[ValidationFold]) -> BlendWeight:
+def learn_weight(folds: Sequence[ValidationFold], known: float = 0.0) -> BlendWeight:
     """
     Learn the weight at which held-out frauds rank highest, shrunk toward `PRIOR_WEIGHT`.
+
+    Without any the weight depends on how many independent frauds are `known` to the classifiers.
 
     The detection credit of a fraud is h / (h + u) with h = `HALF_CREDIT_SHARE` and u the share of its fold's genuine rows
     that score as high: the precision at its rank if one row in 1 + 1/h were fraud. Moving the weight from 0 to 1 costs
@@ -65,7 +69,7 @@ def learn_weight(folds: Sequence[ValidationFold]) -> BlendWeight:
     clusters = [_cluster_weights(fold) for fold in folds]
     frauds = float(sum(cluster.sum() for cluster in clusters))
     if not frauds:
-        return BlendWeight(PRIOR_WEIGHT, 0.0, 0.0)
+        return BlendWeight(max(PRIOR_WEIGHT, known / (known + KNOWN_STRENGTH)), 0.0, 0.0)
 
     def credit(scores: Sequence[Floats]) -> float:
         every = zip(clusters, folds, scores, strict=True)
