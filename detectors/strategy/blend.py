@@ -55,11 +55,11 @@ def classifier_share(weight: float, families: Floats, boosting: Floats, forest: 
         return np.asarray(expit(np.log(weight) - np.log1p(-weight) + 0.5 * (boosting + forest) - families))
 
 
-def learn_weight(folds: Sequence[ValidationFold], known: float = 0.0) -> BlendWeight:
+def learn_weight(folds: Sequence[ValidationFold], n_known: float = 0.0) -> BlendWeight:
     """
     Learn the weight at which held-out frauds rank highest, shrunk toward `PRIOR_WEIGHT`.
 
-    Without any the weight depends on how many independent frauds are `known` to the classifiers.
+    Without any the weight depends on how many independent frauds are known (`n_known`) to the classifiers.
 
     The detection credit of a fraud is h / (h + u) with h = `HALF_CREDIT_SHARE` and u the share of its fold's genuine rows
     that score as high: the precision at its rank if one row in 1 + 1/h were fraud. Moving the weight from 0 to 1 costs
@@ -69,7 +69,7 @@ def learn_weight(folds: Sequence[ValidationFold], known: float = 0.0) -> BlendWe
     clusters = [_cluster_weights(fold) for fold in folds]
     frauds = float(sum(cluster.sum() for cluster in clusters))
     if not frauds:
-        return BlendWeight(max(PRIOR_WEIGHT, known / (known + KNOWN_STRENGTH)), 0.0, 0.0)
+        return BlendWeight(max(PRIOR_WEIGHT, n_known / (n_known + KNOWN_STRENGTH)), 0.0, 0.0)
 
     def credit(scores: Sequence[Floats]) -> float:
         every = zip(clusters, folds, scores, strict=True)
