@@ -1,6 +1,7 @@
 """Commands about data: create the database, ingest transactions and labels, read feeds, simulate data."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -357,23 +358,21 @@ def ingest_lines(report: "IngestReport") -> list[str]:
             "no longer hold; check both times and their zones, and ingest them again"
         )
     lines += [f"  {stale_rate_text(rate)}" for rate in report.stale_rates]
-    lines += [
-        f"  {n:,} of the rejected only wait for a rate of {currency}"
-        for currency, n in report.waiting.items()
-    ]
-    lines += [
-        f"  {n:,} × {_reason_text(reason, report)}"
-        for reason, n in list(report.reasons.items())[:REASONS_MAX]
-    ]
+    return [*lines, *_rejected_lines(report)]
+
+
+def _rejected_lines(report: "IngestReport") -> Iterator[str]:
+    """Why rows were rejected; the numbers add up to theirs."""
+    from pipeline.number_text import counted
+
+    for currency, n in report.waiting.items():
+        yield f"  {n:,} of the rejected only wait for a rate of {currency}"
+    for reason, n in list(report.reasons.items())[:REASONS_MAX]:
+        yield f"  {n:,} × {_reason_text(reason, report)}"
+    if more := list(report.reasons.values())[REASONS_MAX:]:
+        yield f"  {sum(more):,} for {counted(len(more), 'other reason')}"
     if report.reasons:
-        more = list(report.reasons.values())[REASONS_MAX:]
-        others = (
-            f"{sum(more):,} × {len(more):,} other reason{'' if len(more) == 1 else 's'}; " if more else ""
-        )
-        lines.append(
-            f"  {others}rejected rows are in the table rejected_rows, with batch_id {report.batch_id}"
-        )
-    return lines
+        yield f"  rejected rows are in the table rejected_rows, with batch_id {report.batch_id}"
 
 
 def _dispute_lines(report: "IngestReport") -> list[str]:
