@@ -170,6 +170,24 @@ def test_the_newest_answer_of_people_counts_whatever_its_source(
     assert query(session.store, sources) == [("review",), ("review",)]
 
 
+def test_each_verdict_has_its_own_label_although_all_were_given_at_one_instant(
+    first_week: Store, flag: str
+) -> None:
+    still = Session(first_week, SMALL, "ana", lambda: NOW + DAY)
+    for verdict in ("fraud", "genuine", "undo"):
+        say(still, flag, verdict)
+    told = query(
+        first_week,
+        "SELECT v.verdict, l.is_fraud, l.retracts IS NOT NULL FROM verdicts v LEFT JOIN labels l USING (label_id) "
+        f"WHERE v.transaction_id = '{flag}' ORDER BY v.verdict_id",
+    )
+    said = [
+        (verdict, None if is_fraud is None else bool(is_fraud), bool(took_back))
+        for verdict, is_fraud, took_back in told
+    ]
+    assert said == [("fraud", True, False), ("genuine", False, False), ("retracted", None, True)]
+
+
 def test_many_payments_get_a_verdict_together_or_not_at_all(
     session: Session, others: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

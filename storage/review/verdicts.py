@@ -486,12 +486,13 @@ def _insert_labels(connection: Connection, rows: Sequence[Mapping[str, Any]]) ->
     connection.execute(insert(labels), rows)
     listed = bulk.listed_ids(connection.dialect.name)
     mine = bulk.with_listed_ids(listed, [row["transaction_id"] for row in rows])
-    # A payment has no two labels of a source that became known at the same time.
-    keys = {(row["transaction_id"], row["source"], row["known_at"]) for row in rows}
+    # Of a source and an instant a payment has one label at most, and what takes it back.
+    key = ("transaction_id", "source", "known_at", "retracts")
+    keys = {tuple(row[name] for name in key) for row in rows}
     found = connection.execute(
-        select(c.transaction_id, c.source, c.known_at, c.label_id).where(c.transaction_id.in_(mine))
+        select(*(c[name] for name in key), c.label_id).where(c.transaction_id.in_(mine))
     )
-    return {row.transaction_id: row.label_id for row in found if tuple(row[:3]) in keys}
+    return {row.transaction_id: row.label_id for row in found if tuple(row[:-1]) in keys}
 
 
 def _audit(
