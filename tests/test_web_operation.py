@@ -17,9 +17,9 @@ from pipeline.web.pages.runs import _newest_gap
 from storage.database.column_types import as_datetime
 from storage.database.database import Store
 from storage.frames import DAY
-from storage.models import comparisons
 from storage.models.comparisons import TechniqueMetric
 from tests.support.api import serving
+from tests.support.comparisons import store_comparison
 from tests.support.console import ConsoleServer, console
 from tests.support.oidc import config_of
 from tests.support.reports import CARD, HOSTILE, plant_hostile_values
@@ -265,27 +265,12 @@ def test_a_stored_comparison_is_a_picture_and_a_table(server: ConsoleServer) -> 
     administrator, store = server.visitor("administrator"), server.api.session.store
     assert "No comparison is stored" in administrator.get("/comparisons/newest").text
     assert 'hx-get="/comparisons/newest"' in administrator.get("/strategy").text
-    settings = {"folds": 1, "test": "7d", "max_rows": 1000, "only": [], "by": "", "seed": 7, "per_day": 5.0}
-    fold = {
-        "from": "2025-02-01T00:00:00+00:00", "to": "2025-02-08T00:00:00+00:00",
-        "training_rows": 900, "training_frauds": 30, "test_rows": 200, "test_frauds": 6,
-    }  # fmt: skip
     results = [
         TechniqueMetric("HBOS", 1, "ap", 0.4, 0.3, 0.5), TechniqueMetric("HBOS", 1, "seconds", 3.0, None, None),
         TechniqueMetric("SMOTE 10 %", 2, "ap", 0.2, None, None),
     ]  # fmt: skip
-    comparisons.save(
-        store,
-        NOW,
-        "ann",
-        "",
-        settings,
-        [fold],
-        {"HBOS": "quick"},
-        "HBOS is best",
-        results,
-        {"HBOS": {"recall": [0.5, 1.0], "precision": [0.8, 0.1]}},
-    )
+    curve = {"HBOS": {"recall": [0.5, 1.0], "precision": [0.8, 0.1]}}
+    store_comparison(store, NOW, results, "HBOS is best", curve, notes={"HBOS": "quick"})
     part = administrator.get("/comparisons/newest").text
     assert part.count('class="whisker"') == 1
     assert part.count('class="dot this"') == 2

@@ -23,9 +23,9 @@ from pipeline.config.sections import LimitSection, WebSection
 from pipeline.services.users.users import NewUser, add_user
 from storage.database.column_types import as_datetime
 from storage.database.database import Store
-from storage.models import comparisons
 from storage.models.comparisons import TechniqueMetric
 from tests.support.api import ApiServer, serving
+from tests.support.comparisons import store_comparison
 from tests.support.databases import SESSION_FOLDER, SqliteFiles, copy_world
 from tests.support.users import PASSWORD
 from tests.support.worlds import BACKFILLED, NOW, SMALL
@@ -242,28 +242,9 @@ def logged_in(api: ApiServer, name: str, role: str) -> Iterator[httpx2.Client]:
 
 def fill(store: Store) -> None:
     """What no test's world has: a comparison of techniques."""
-    settings = {"folds": 1, "test": "7d", "max_rows": 1000, "only": [], "by": "", "seed": 7, "per_day": 5.0}
-    fold = {
-        "from": "2025-02-01T00:00:00+00:00",
-        "to": "2025-02-08T00:00:00+00:00",
-        "training_rows": 900,
-        "training_frauds": 30,
-        "test_rows": 200,
-        "test_frauds": 6,
-    }
     results = [TechniqueMetric("undersampling", 1, "average_precision", 0.4, 0.3, 0.5)]
-    comparisons.save(
-        store,
-        NOW,
-        "ann",
-        "",
-        settings,
-        [fold],
-        {},
-        "undersampling is best",
-        results,
-        {"undersampling": {"recall": [0.1, 1.0], "precision": [0.9, 0.2]}},
-    )
+    curve = {"undersampling": {"recall": [0.1, 1.0], "precision": [0.9, 0.2]}}
+    store_comparison(store, NOW, results, "undersampling is best", curve)
 
 
 def example_of(call: Call) -> dict[str, Any]:
