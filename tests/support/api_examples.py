@@ -189,14 +189,15 @@ def every_call(api: ApiServer) -> Iterator[Call]:
     )
     yield post("undo_batch", v1(f"/batches/{batch.json()['batch_id']}/undo"), {"reason": "sent by mistake"})
     yield post("undo_run", v1("/runs/1/undo"), {"reason": "wrong settings"})
-    span = {"start": "2025-02-01T00:00:00Z", "end": "2025-02-03T00:00:00Z"}
-    for operation, path, body in (
+    span: dict[str, object] = {"start": "2025-02-01T00:00:00Z", "end": "2025-02-03T00:00:00Z"}
+    long_work: list[tuple[str, str, dict[str, object]]] = [
         ("start_run", "/runs", {"as_of": "2025-02-09T02:00:00Z"}),
         ("start_backfill", "/backfills", span),
         ("start_training", "/trainings", {"as_of": "2025-02-09T00:00:00Z"}),
         ("start_comparison", "/comparisons", {"folds": 2, "techniques": ["undersampling"]}),
-    ):
-        started = post(operation, v1(path), body)
+    ]
+    for operation, path, of_work in long_work:
+        started = post(operation, v1(path), of_work)
         yield started
         job = started.response.json()["job_id"]
         yield get("show_job", v1(f"/jobs/{job}"))

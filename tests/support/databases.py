@@ -139,7 +139,7 @@ class PostgresServer:
 
     def _execute(self, sql: str, *parameters: str) -> list[tuple[Any, ...]]:
         with psycopg.connect(self.address, autocommit=True) as connection:
-            cursor = connection.execute(sql, parameters)  # type: ignore[arg-type]
+            cursor = connection.execute(sql, parameters)
             return cursor.fetchall() if cursor.description else []
 
 
