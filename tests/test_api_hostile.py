@@ -15,6 +15,7 @@ from pipeline.api.app import LOCK_WAIT_MS
 from pipeline.config.database import open_configured
 from pipeline.runs.backfill import backfill
 from storage.frames import DAY
+from storage.runs import tick_steps
 from tests.support.api import ApiServer, serving
 from tests.support.databases import Copier, Opener, with_url
 from tests.support.sql import query
@@ -84,6 +85,37 @@ def test_a_slow_body_and_a_slow_head_are_given_up(api: ApiServer, monkeypatch: p
     began = time.monotonic()
     assert raw(api, b"GET /healthz HTTP/1.1\r\nHost: loc", *[b"a"] * 3, pause=0.05) == b""
     assert time.monotonic() - began < 5
+
+
+def test_a_slow_head_of_a_later_request_is_given_up(api: ApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "HEAD_S", 0.3)
+    good = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    began = time.monotonic()
+    for parts in (
+        (good, b"GET /healthz HTTP/1.1\r\nHost: loc"),
+        (good + b"GET /healthz HTTP/1.1\r\nHost: loc",),
+    ):
+        answer = raw(api, *parts, *[b"a"] * 6, pause=0.1)
+        assert (answer.count(b"HTTP/1.1 200"), answer.count(b"HTTP/1.1")) == (1, 1)
+    assert time.monotonic() - began < 5
+    assert (
+        raw(api, good, good, head(api, method="GET", path="/healthz"), pause=0.4).count(b"HTTP/1.1 200") == 3
+    )
+
+
+def test_one_connection_too_many_is_told_to_repeat_and_the_others_go_on(
+    api: ApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "CONNECTIONS_MAX", 1)
+    asked = head(api, method="GET", path="/healthz")
+    host, _, port = api.url.removeprefix("http://").partition(":")
+    with closing(socket.create_connection((host, int(port)), timeout=10)) as first:
+        time.sleep(0.1)
+        answer = raw(api, asked)
+        assert problem(answer) == (503, "overloaded")
+        assert b"retry-after: 2" in answer.lower()
+        first.sendall(asked)
+        assert first.recv(65536).startswith(b"HTTP/1.1 200")
 
 
 def test_bodies_that_are_no_json_in_utf_8_are_refused_without_a_bug(api: ApiServer) -> None:
@@ -242,6 +274,17 @@ def test_an_answer_that_takes_too_long_is_given_up(api: ApiServer, monkeypatch: 
     monkeypatch.setattr("pipeline.api.review.flags.count_flags", lambda *_: time.sleep(0.6) or 0)
     response = api.get("/flags/count")
     assert (response.status_code, response.json()["code"]) == (503, "timeout")
+
+
+def test_metrics_name_the_parts_of_a_tick(api: ApiServer) -> None:
+    tick_steps.record(api.session.store, "notify", NOW, "no answer", "unreachable")
+    tick_steps.record(api.session.store, "run", NOW)
+    lines = api.client().get("/metrics").text.splitlines()
+    failing = [line for line in lines if line.startswith("fraudwatch_step_failing{")]
+    assert failing == [
+        'fraudwatch_step_failing{step="notify"} 1.0',
+        'fraudwatch_step_failing{step="run"} 0.0',
+    ]
 
 
 def test_a_bug_says_nothing_but_where_to_look(

@@ -70,6 +70,6 @@ class _Figures(Collector):
     def collect(self) -> Iterator[GaugeMetricFamily]:
         figures = health_figures(self._session, LIVE)
         yield gauge("ready", "1 while the database answers.", 1.0)
-        failing = {(name,): float(failures > 0) for name, failures in figures.parts.items()}
+        failing = {name: float(failures > 0) for name, failures in figures.parts.items()}
         yield gauge_family("step_failing", FAILING, ("step",), failing)
         yield from figure_gauges(figures, self._session.now)

@@ -23,17 +23,29 @@ from pipeline.errors import ConfigError
 
 HEAD_S = 10.0  # for the head of a request to arrive; uvicorn itself waits forever
 IDLE_S = 30  # between two requests of a connection
-CONNECTIONS_MAX = 200
+CONNECTIONS_MAX = 200  # that are served; twice as many are answered
 STOP_WITHIN_S = 10
 
 
 class _Protocol(H11Protocol):
-    """HTTP/1.1 that closes a connection on which the head of a request takes too long."""
+    """HTTP/1.1 that closes a connection on which the head of a request takes too long, and answers one too many with a problem."""
 
     def connection_made(self, transport: Any) -> None:
         """Wait for the first request, but not forever."""
         super().connection_made(transport)
         self._head_timer = self.loop.call_later(HEAD_S, self._close_without_request)
+        if len(self.connections) > 2 * CONNECTIONS_MAX:
+            transport.abort()
+        elif len(self.connections) > CONNECTIONS_MAX:
+            self.app = _answer_overloaded
+
+    def data_received(self, data: bytes) -> None:
+        """Wait for the rest of the head of any later request, but not forever."""
+        super().data_received(data)
+        if self.conn.their_state is not h11.IDLE:
+            self._head_timer.cancel()
+        elif self._head_timer.cancelled():
+            self._head_timer = self.loop.call_later(HEAD_S, self._close_without_request)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop waiting."""
@@ -51,8 +63,14 @@ class _Protocol(H11Protocol):
         self.transport.close()
 
     def _close_without_request(self) -> None:
-        if self.cycle is None and not self.transport.is_closing():
+        if self.conn.their_state is h11.IDLE and not self.transport.is_closing():
             self.transport.close()
+
+
+async def _answer_overloaded(scope: Any, receive: Any, send: Any) -> None:
+    """Answer a request on a connection that is one too many."""
+    headers = {**HEADERS, "Connection": "close"}
+    await problem_response("overloaded", "", secrets.token_hex(8), headers=headers)(scope, receive, send)
 
 
 def serve(config: Config, pages: Pages) -> None:
@@ -114,7 +132,6 @@ def server_settings(app: FastAPI, host: str, port: int) -> uvicorn.Config:
         server_header=False,
         access_log=False,  # the app writes its own, without the query
         log_config=None,
-        limit_concurrency=CONNECTIONS_MAX,
         timeout_keep_alive=IDLE_S,
         timeout_graceful_shutdown=STOP_WITHIN_S,
     )
