@@ -146,7 +146,7 @@ class Monitor:
 
     def store_by(self, scorer: ArrivalScorer) -> None:
         """The score that is written is the one that would be found by reading everything."""
-        ids = sorted(scorer.add(self.some(3, 2 * DAY), self.now))
+        ids = sorted(scorer.add(self.some(3, 2 * DAY), self.now).fresh)
         self.stored += ids
         written = {name: query(self.store, f"SELECT score FROM scores WHERE transaction_id = '{name}'")[0][0] for name in ids}  # fmt: skip
         assert written == cold_scores(self.store, ids, (TO - 30 * DAY, self.now + DAY))

@@ -174,6 +174,11 @@ class WarmHistory:
             self._forget()
         return others
 
+    def read(self, snapshot: EntitySnapshot, chunk: TransactionChunk) -> None:
+        """Read what is not known yet of the entities of payments, so that `of` need not read; `snapshot` is as there."""
+        for entity in _entities_of(self._store, chunk):
+            self._entity(snapshot, entity, int(chunk.event_time.min()) - self.lookback)
+
     def of(self, snapshot: EntitySnapshot, chunk: TransactionChunk, arrived_at: int | None) -> History:
         """
         The history of payments, as `pipeline.features.history.load_arriving` reads it.

@@ -9,9 +9,9 @@ Payments of several callers that arrive at the same time are stored and scored t
 """
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,13 +69,33 @@ class PaymentScore:
 
 
 @dataclass(frozen=True)
+class Added:
+    """
+    What became of payments that were to be stored.
+
+    Attributes
+    ----------
+    fresh
+        The ids of those that were stored; the others are known already.
+    scores
+        Of those that were stored and scored just now, as they are stored; others are to be read.
+    arrived_at
+        Of those that were stored, µs.
+    """
+
+    fresh: frozenset[str]
+    scores: Mapping[str, PaymentScore]
+    arrived_at: int
+
+
+@dataclass
 class _Waiting:
     """Payments of one caller, and what became of them."""
 
     chunk: TransactionChunk
-    fresh: set[str]
-    done: threading.Event
-    errors: list[BaseException]
+    done: threading.Event = field(default_factory=threading.Event)
+    added: Added | None = None
+    error: BaseException | None = None
 
 
 @dataclass(frozen=True)
@@ -123,8 +143,13 @@ class Look:
             score.transaction_id: score
             for batch, _ in batches
             if batch is not None
-            for score in _payment_scores(self._config, batch, reader)
+            for score in _payment_scores(batch, raised_flags(self._config, batch, reader.rules, reader.mutes))
         }
+
+    def read_ahead(self, chunk: TransactionChunk) -> None:
+        """Read what the payments need before they are stored."""
+        if len(chunk) <= warm_history.PAYMENTS_MAX:
+            self._warm.read(self._snapshot, chunk)
 
 
 class ArrivalScorer:
@@ -166,21 +191,22 @@ class ArrivalScorer:
                 self._ingested, self._through = ingested, snapshot.newest_ingested()
         return self._reader
 
-    def add(self, chunk: TransactionChunk, now: int) -> frozenset[str]:
+    def add(self, chunk: TransactionChunk, now: int) -> Added:
         """
-        Store the payments whose ids are new, and score them; returns these ids.
+        Store the payments whose ids are new, and score them.
 
         Known ones that were stored on arrival, but have no score yet, are scored, too.
         """
-        mine = _Waiting(chunk, set(), threading.Event(), [])
+        mine = _Waiting(chunk)
         with self._queueing:
             self._waiting.append(mine)
         with self._scoring:
             if not mine.done.is_set():
                 self._add_waiting(now)
-        if mine.errors:
-            raise mine.errors[0]
-        return frozenset(mine.fresh)
+        if mine.error is not None:
+            raise mine.error
+        assert mine.added is not None
+        return mine.added
 
     def reject(self, rows: Sequence[RejectedRow], now: int) -> None:
         """Store rows that cannot be scored, with their reasons."""
@@ -195,7 +221,7 @@ class ArrivalScorer:
             self._add_group(group, now)
         except BaseException as error:
             for waiting in group:
-                waiting.errors.append(error)
+                waiting.error = error
             raise
         finally:
             for waiting in group:
@@ -204,35 +230,37 @@ class ArrivalScorer:
     def _add_group(self, group: list[_Waiting], now: int) -> None:
         context = self._run()
         chunk = TransactionChunk.joined([waiting.chunk for waiting in group])
-        few = len(chunk) <= warm_history.PAYMENTS_MAX and self._read_ahead(chunk)
         begun = ArrivalBatch(LIVE, SOURCE, context.by)
         arrived = arrivals.add(self._store, begun, self._batch_of(now), chunk, now)
         self._batch = now // DAY, arrived.batch_id
-        owner = np.repeat(np.arange(len(group)), [len(waiting.chunk) for waiting in group])
-        for place in arrived.fresh:
-            group[owner[place]].fresh.add(str(chunk.transaction_id[place]))
-        if few and len(arrived.fresh) == len(chunk):
-            summary = self._score_fresh(context, arrived, chunk)
+        fresh = frozenset(chunk.transaction_id[arrived.fresh].tolist())
+        few = len(chunk) <= warm_history.PAYMENTS_MAX
+        scores: dict[str, PaymentScore] = {}
+        if few and len(fresh) == len(chunk) and not arrived.labelled:
+            summary, scores = self._score_fresh(context, arrived, chunk)
         else:
             summary = self._score_waiting(context, chunk)
         self.summary = self.summary.plus(summary)
+        owner = np.repeat(np.arange(len(group)), [len(waiting.chunk) for waiting in group])[arrived.fresh]
+        names = chunk.transaction_id[arrived.fresh]
+        for place, waiting in enumerate(group):
+            mine = frozenset(names[owner == place].tolist())
+            its = {name: scores[name] for name in mine & scores.keys()}
+            waiting.added = Added(mine, its, arrived.arrived_at)
 
-    def _read_ahead(self, chunk: TransactionChunk) -> bool:
-        """Read what some payments need before they are stored; returns whether nothing is stored of them, such as a label."""
-        with entity_snapshot(self._store) as snapshot:
-            self._refreshed(snapshot)
-            self._warm.of(snapshot, chunk, None)
-            return not snapshot.any_labels(chunk.transaction_id.tolist())
-
-    def _score_fresh(self, context: RunContext, arrived: Arrived, chunk: TransactionChunk) -> RunSummary:
-        """Score payments that have just been stored."""
+    def _score_fresh(
+        self, context: RunContext, arrived: Arrived, chunk: TransactionChunk
+    ) -> tuple[RunSummary, dict[str, PaymentScore]]:
+        """Score payments that have just been stored; returns their scores if all of them are written."""
         added = self._warm.add(arrived, chunk)
         with entity_snapshot(self._store) as snapshot:
             reader = self._reader if added and self._reader is not None else self._refreshed(snapshot)
             history = self._warm.of(snapshot, chunk, None)
         span = int(chunk.event_time.min()), int(chunk.event_time.max()) + 1
         rows = history.positions(chunk.transaction_id, *span)
-        return score_history(context, reader, self._models, history, rows)[0]
+        summary, written = score_history(context, reader, self._models, history, rows)
+        scores = (score for batch, flags in written for score in _payment_scores(batch, flags))
+        return summary, {score.transaction_id: score for score in scores if summary.scored == len(chunk)}
 
     def _score_waiting(self, context: RunContext, chunk: TransactionChunk) -> RunSummary:
         """Score those of some payments that wait for it; maybe a process that stored them earlier has died."""
@@ -275,8 +303,8 @@ def arrival_scorer(store: Store, config: Config, now: int, by: str) -> Iterator[
         scorer.end()
 
 
-def _payment_scores(config: Config, batch: ModelBatch, reader: HistoryReader) -> Iterator[PaymentScore]:
-    flags = {flag.transaction_id: flag for flag in raised_flags(config, batch, reader.rules, reader.mutes)}
+def _payment_scores(batch: ModelBatch, raised: Sequence[Flag]) -> Iterator[PaymentScore]:
+    flags = {flag.transaction_id: flag for flag in raised}
     scored, scores = batch.scored, batch.scores
     for place, name in enumerate(scored.rows.transaction_id.tolist()):
         yield PaymentScore(

@@ -38,24 +38,26 @@ def score_rows(
     if not len(ids):
         return RunSummary(), []
     history = reader.for_rows(start, end, ids)
-    return score_history(context, reader, model_cache, history, history.positions(ids, start, end))
+    rows = history.positions(ids, start, end)
+    summary, written = score_history(context, reader, model_cache, history, rows)
+    return summary, [batch.scored for batch, _ in written]
 
 
 def score_history(
     context: RunContext, reader: HistoryReader, model_cache: ModelCache, history: History, rows: Ints
-) -> tuple[RunSummary, list[ScoredBatch]]:
-    """Score the transactions at these positions of a history, as `score_rows` does."""
-    summary, batches = RunSummary(), []
+) -> tuple[RunSummary, list[tuple[ModelBatch, list[Flag]]]]:
+    """Score the transactions at these positions of a history, as `score_rows` does; returns what it wrote, with the flags."""
+    summary, written = RunSummary(), []
     for batch, chosen in batches_by_model(context.config, history, rows, model_cache, reader.rules):
         if batch is None:
             summary = summary.plus(RunSummary(no_model=len(chosen)))
             continue
-        flags = []
+        flags = list[Flag]()
         if context.policy == LIVE:
             flags = raised_flags(context.config, batch, reader.rules, reader.mutes)
         summary = summary.plus(write_scores(context, batch, flags, model_cache.fixed_model_id))
-        batches.append(batch.scored)
-    return summary, batches
+        written.append((batch, flags))
+    return summary, written
 
 
 def batches_by_model(

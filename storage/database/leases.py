@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, text, update
+from sqlalchemy import Connection, Row, bindparam, insert, select, text, update
 from sqlalchemy.exc import DBAPIError
 
 from storage.database.column_types import as_micros, from_texts
@@ -122,6 +122,9 @@ def hold(
             release(connection, name, lease.token)
 
 
+_NEWEST = select(leases.c.token).where(leases.c.name == bindparam("lease")).with_for_update(read=True)
+
+
 class Lease:
     """A lease that this process holds, with its token and a thread that renews it."""
 
@@ -146,8 +149,7 @@ class Lease:
 
         On Postgres the row stays locked until the write commits, so no process takes over in between.
         """
-        row = select(leases.c.token).where(leases.c.name == self.name)
-        newest = connection.scalar(row.with_for_update(read=True))
+        newest = connection.scalar(_NEWEST, {"lease": self.name})
         if newest != self.token:
             self._lost.set()
             raise Busy(

@@ -10,16 +10,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, bindparam, exists, insert, or_, select, update
 
 from storage.database import bulk
 from storage.database.column_types import as_texts
 from storage.database.database import Store
-from storage.database.tables import batches, queue, rejected_rows
+from storage.database.tables import (
+    backfilled_spans,
+    batches,
+    labels,
+    monitor,
+    policies,
+    queue,
+    rejected_rows,
+)
 from storage.frames import Ints, Strings
-from storage.ingest.batches import RejectedRow, insert_fresh, stamp
+from storage.ingest.batches import RejectedRow, insert_fresh, stamp, stamp_after
 from storage.ingest.chunks import TransactionChunk
-from storage.ingest.entity_rows import Mark, newest_mark
+from storage.ingest.entity_rows import MARK_COLUMNS, Mark, as_mark
 from storage.runs import scoring_queue
 
 
@@ -38,12 +46,15 @@ class Arrived:
         µs; the same for all of them.
     before
         What was stored before them; its promotion is stored with each.
+    labelled
+        Whether there are labels of some of them already.
     """
 
     batch_id: int
     fresh: Ints
     arrived_at: int
     before: Mark
+    labelled: bool
 
 
 @dataclass(frozen=True)
@@ -68,10 +79,12 @@ def add(
     batch_id
         Where earlier ones are; a batch is begun if it is None, or if somebody has withdrawn it since.
     """
+    given = {"mark_policy": batch.policy, "batch_id": batch_id, "ids": chunk.transaction_id.tolist()}
     with store.write_exclusive() as connection:
-        before = newest_mark(connection, batch.policy)
-        arrived_at = stamp(connection, now)
-        if batch_id is None or not _is_visible(connection, batch_id):
+        *mark, horizon, status, labelled, shared = connection.execute(_BEFORE, given).one()
+        before = as_mark(*mark)
+        arrived_at = stamp_after(connection, now, (mark[0], horizon))
+        if batch_id is None or status != "done":
             batch_id = _begin(connection, batch, arrived_at)
         columns = chunk.columns(batch_id) | {
             "arrived_at": as_texts(np.full(len(chunk), arrived_at)),
@@ -80,10 +93,23 @@ def add(
         fresh = insert_fresh(connection, store, chunk, columns)
         payments = chunk.take(fresh).payments(store.fields.refund_kinds)
         always = scoring_queue.Coverage(batch.policy, ((scoring_queue.EARLIEST, scoring_queue.FOREVER),))
-        others = [each for each in scoring_queue.coverage(connection) if each.policy != batch.policy]
+        covered = scoring_queue.coverage(connection) if shared else ()
+        others = [each for each in covered if each.policy != batch.policy]
         scoring_queue.enqueue(connection, [always, *others], payments.transaction_id, payments.event_time)
         _count(connection, batch_id, len(fresh), arrived_at)
-    return Arrived(batch_id, fresh, arrived_at, before)
+    return Arrived(batch_id, fresh, arrived_at, before, labelled)
+
+
+_OTHERS = [
+    exists().where(table.c.policy != bindparam("mark_policy")) for table in (policies, backfilled_spans)
+]
+_BEFORE = select(
+    *MARK_COLUMNS,
+    select(monitor.c.horizon).scalar_subquery(),
+    select(batches.c.status).where(batches.c.batch_id == bindparam("batch_id")).scalar_subquery(),
+    exists().where(labels.c.transaction_id.in_(bindparam("ids", expanding=True))),
+    or_(*_OTHERS),  # whether other policies score some of what arrives, too
+)
 
 
 def reject(
@@ -139,6 +165,15 @@ def unscored(store: Store, policy: str, ids: Sequence[str]) -> tuple[Strings, In
 
 
 def _count(connection: Connection, batch_id: int, fresh: int, arrived_at: int) -> None:
-    b = batches.c
-    counts = {"read": b.read + fresh, "accepted": b.accepted + fresh, "visible_at": arrived_at}
-    connection.execute(update(batches).where(b.batch_id == batch_id).values(counts))
+    connection.execute(_COUNT, {"counted": batch_id, "fresh": fresh, "arrived_at": arrived_at})
+
+
+_COUNT = (
+    update(batches)
+    .where(batches.c.batch_id == bindparam("counted"))
+    .values(
+        read=batches.c.read + bindparam("fresh"),
+        accepted=batches.c.accepted + bindparam("fresh"),
+        visible_at=bindparam("arrived_at"),
+    )
+)

@@ -3,14 +3,14 @@ Loading a batch: chunks are committed as `loading`, which no reader sees; one sh
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, astuple, dataclass
 from types import TracebackType
 from typing import Literal, Self
 
 import numpy as np
-from sqlalchemy import Connection, delete, func, insert, select, text, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, text, update
 
 from storage.database import bulk, leases
 from storage.database.column_types import Instant
@@ -361,10 +361,18 @@ def _remove_some(store: Store, table: str, batch_id: int) -> int:
 
 def stamp(connection: Connection, now: int) -> int:
     """An instant after every earlier visible_at and every run's as_of, even if the clock was set back."""
-    before = connection.execute(select(monitor.c.visible_at, monitor.c.horizon)).one()
+    return stamp_after(connection, now, connection.execute(_BEFORE).one())
+
+
+def stamp_after(connection: Connection, now: int, before: Iterable[int | None]) -> int:
+    """The same, of somebody who knows the newest visible_at and as_of."""
     visible_at: int = max([now, *(instant + 1 for instant in before if instant is not None)])
-    connection.execute(update(monitor).values(visible_at=visible_at))
+    connection.execute(_STAMP, {"stamped": visible_at})
     return visible_at
+
+
+_BEFORE = select(monitor.c.visible_at, monitor.c.horizon)
+_STAMP = update(monitor).values(visible_at=bindparam("stamped"))
 
 
 def _coverage(store: Store) -> list[scoring_queue.Coverage]:

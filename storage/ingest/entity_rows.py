@@ -16,7 +16,7 @@ from sqlalchemy import Connection, TextClause, bindparam, func, or_, select, tex
 
 from storage.database import bulk
 from storage.database.database import Store
-from storage.database.tables import audit, batches, labels, monitor, promotions
+from storage.database.tables import audit, batches, monitor, promotions
 from storage.frames import Completeness, Labels, Transactions
 from storage.ingest import history
 from storage.ingest.history import VisibleBatches
@@ -52,17 +52,22 @@ class Mark:
 
 def newest_mark(connection: Connection, policy: str) -> Mark:
     """What a transaction knows; under the lock of `Store.write_exclusive` what everything before it has changed."""
-    row = connection.execute(_MARK, {"mark_policy": policy}).one()
-    return Mark(-1 if row[0] is None else row[0], row[1] or 0, row[2] or 0)
+    return as_mark(*connection.execute(_MARK, {"mark_policy": policy}).one())
 
 
-_MARK = select(
+def as_mark(visible_at: int | None, audit_id: int | None, promotion: int | None) -> Mark:
+    """What `MARK_COLUMNS` have read."""
+    return Mark(-1 if visible_at is None else visible_at, audit_id or 0, promotion or 0)
+
+
+MARK_COLUMNS = (
     select(monitor.c.visible_at).scalar_subquery(),
     select(func.max(audit.c.audit_id)).scalar_subquery(),
     select(func.max(promotions.c.seq))
     .where(promotions.c.policy == bindparam("mark_policy"))
     .scalar_subquery(),
 )
+_MARK = select(*MARK_COLUMNS)
 
 
 @cache
@@ -126,11 +131,6 @@ class EntitySnapshot:
         return set(
             self._connection.scalars(_visible(self._store.transactions.name, self._store.dialect), listed)
         )
-
-    def any_labels(self, ids: Sequence[str]) -> bool:
-        """Whether there is a label of one of these transactions."""
-        found = select(labels.c.label_id).where(labels.c.transaction_id.in_(ids)).limit(1)
-        return self._connection.scalar(found) is not None
 
     def ingested_batches(self) -> tuple[int, int]:
         """How many batches of transactions were ingested, without those that arrived one by one, and when the newest became visible."""

@@ -3,10 +3,11 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, TextClause, text
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
@@ -89,11 +90,11 @@ def write_scores(
         rows = order[start : start + ROWS_A_WRITE]
         ids = scored.transaction_id[rows].tolist()
         with store.write() as connection:
-            bulk.insert_new(connection, scores, _columns(policy, run_id, scored, rows))
+            new = bulk.insert_new(connection, scores, _columns(policy, run_id, scored, rows))
             given = {"p": policy, "listed_ids": json.dumps(ids)}
-            listed = bulk.listed_ids(connection.dialect.name)
-            mine = set(connection.scalars(text(MINE.format(ids=listed)), given | {"r": run_id}))
-            connection.execute(text(DEQUEUE.format(ids=listed)), given)
+            all_mine, dequeue = _statements(connection.dialect.name)
+            mine = set(ids if new == len(ids) else connection.scalars(all_mine, given | {"r": run_id}))
+            connection.execute(dequeue, given)
             mine_flagged = [by_id[n] for n in ids if n in mine and n in by_id]
             flagged += _raise_flags(connection, store, policy, run_id, mine_flagged)
             if notify:
@@ -104,6 +105,12 @@ def write_scores(
 
 MINE = "SELECT transaction_id FROM scores WHERE policy = :p AND run_id = :r AND transaction_id IN ({ids})"
 DEQUEUE = "DELETE FROM scoring_queue WHERE policy = :p AND transaction_id IN ({ids})"
+
+
+@cache
+def _statements(dialect: str) -> tuple[TextClause, TextClause]:
+    mine, dequeue = (text(sql.format(ids=bulk.listed_ids(dialect))) for sql in (MINE, DEQUEUE))
+    return mine, dequeue
 
 
 def _columns(policy: str, run_id: int, scored: ModelScores, rows: Ints) -> dict[str, list[object]]:

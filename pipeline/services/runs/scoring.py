@@ -197,7 +197,9 @@ def score(session: Session, request: ScoreRequest, scorer: ArrivalScorer | None 
     payments, found = checked.payments, dict[str, ScoredPayment]()
     with scorer.looking() as look:
         good = payments.take(_scorable(session, look, checked))
-        if len(good) and not request.store:
+        if len(good) and request.store:
+            look.read_ahead(good)
+        elif len(good):
             found = _looked_at(session, look, good)
     known = {
         "history_through": None if look.through is None else as_datetime(look.through),
@@ -271,13 +273,15 @@ def _scorable(session: Session, look: Look, checked: _Checked) -> Ints:
 
 
 def _looked_at(session: Session, look: Look, chunk: TransactionChunk) -> dict[str, ScoredPayment]:
-    scores, known = look.score(chunk, session.now), look.stored(chunk)
+    now = session.now
+    scores, known = look.score(chunk, now), look.stored(chunk)
     return {
-        name: _of_score(session, one, "known" if name in known else "dry_run") for name, one in scores.items()
+        name: _of_score(session, one, "known" if name in known else "dry_run", now)
+        for name, one in scores.items()
     }
 
 
-def _of_score(session: Session, of: PaymentScore, status: PaymentStatus) -> ScoredPayment:
+def _of_score(session: Session, of: PaymentScore, status: PaymentStatus, arrived_at: int) -> ScoredPayment:
     base, flag = session.config.schema_.base_currency, of.flag
     reasons = () if flag is None else json.loads(flag.reasons)
     return ScoredPayment(
@@ -294,28 +298,30 @@ def _of_score(session: Session, of: PaymentScore, status: PaymentStatus) -> Scor
         reasons=tuple(as_record(FlagReason, reason) for reason in reasons),
         strategy=of.strategy,
         model_id=of.model_id,
-        arrived_at=as_datetime(session.now),
+        arrived_at=as_datetime(arrived_at),
     )
 
 
 def _stored(session: Session, scorer: ArrivalScorer, chunk: TransactionChunk) -> dict[str, ScoredPayment]:
-    fresh, names = scorer.add(chunk, session.now), chunk.transaction_id.tolist()
-    status: dict[str, PaymentStatus] = dict.fromkeys(fresh, "scored")
-    if len(fresh) < len(names):
+    added, names = scorer.add(chunk, session.now), chunk.transaction_id.tolist()
+    status: dict[str, PaymentStatus] = dict.fromkeys(added.fresh, "scored")
+    if len(added.fresh) < len(names):
         with entity_snapshot(session.store) as snapshot:
-            known = snapshot.visible(names) - fresh
+            known = snapshot.visible(names) - added.fresh
         others = chunk.take(np.array([place for place, name in enumerate(names) if name in known], np.int64))
         differing = others.take(changed(session.store, others))
         status |= dict.fromkeys(known, "duplicate")
         if len(differing):
             _revise(session, differing)
             status |= dict.fromkeys(differing.transaction_id.tolist(), "revised")
-    rows = scores_of(session.store, LIVE, names)
-    return {
+    found = {name: _of_score(session, one, "scored", added.arrived_at) for name, one in added.scores.items()}
+    unanswered = [name for name in names if name not in found]
+    rows = scores_of(session.store, LIVE, unanswered) if unanswered else {}
+    return found | {
         name: _of_row(session, name, status[name], rows.get(name))
         if name in status
         else ScoredPayment(name, "rejected", BEING_LOADED)
-        for name in names
+        for name in unanswered
     }
 
 
