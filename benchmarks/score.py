@@ -3,7 +3,8 @@ What a score costs while the caller waits: `POST /api/v1/score`, one payment a r
 
 `python -m benchmarks.score [--transactions 1000000] [--engine sqlite]` trains on a few weeks of simulated payments, fills the
 database with more by SQL, and measures the processor time that the server takes for a request over HTTP, without its client's, for
-payments of entities with little and with much history in the lookback.
+payments of entities with little and with much history in the lookback: of 20 customers who have paid just before, or of another one each
+time; and for payments that are flagged, which need reasons, and stored a case in the queue.
 """
 
 import argparse
@@ -40,12 +41,15 @@ TIMES = {
     "sqlite": "strftime('%Y-%m-%d %H:%M:%f', {start} + i * {step:.6f}, 'unixepoch') || '000'",
     "postgresql": "to_timestamp({start} + i * {step:.6f}::numeric)",
 }
-CASES = {
-    "little": ("s7", "m7"),
-    "some hundred": ("h7", "m7"),
-    "a large merchant": ("h7", "big"),
-    "new entities": ("nobody", "nowhere"),
+CUSTOMERS = 20  # who pay in turn
+CASES = {  # kind of customers and their number, and the merchant
+    "little": ("s", CUSTOMERS, "m7"),
+    "some hundred": ("h", CUSTOMERS, "m7"),
+    "a large merchant": ("h", CUSTOMERS, "big"),
+    "another customer each time": ("s", 10_000, "m7"),
+    "new entities": ("nobody", CUSTOMERS, "nowhere"),
 }
+ORDINARY, LARGE = 20, 9_000  # amounts that are not flagged, and that are
 
 
 def train(store: Store, config: Config, folder: Path) -> None:
@@ -71,48 +75,55 @@ def fill(store: Store, transactions: int) -> None:
         connection.exec_driver_sql("ANALYZE")
 
 
-def requests(api: ApiServer, case: str, stored: bool) -> Callable[[int], None]:
+def requests(api: ApiServer, case: str, stored: bool, flagged: bool) -> Callable[[int], None]:
     """One request of a number, which becomes the id of its payment."""
-    customer, merchant = CASES[case]
+    kind, customers, merchant = CASES[case]
 
     def send(number: int) -> None:
         payment = {
-            "transaction_id": f"{case} {stored} {number}",
+            "transaction_id": f"{case} {stored} {flagged} {number}",
             "event_time": as_datetime(NOW - 60 * SECOND + number).isoformat(),
-            "customer_id": customer, "terminal_id": merchant, "amount": 5 + number % 90,
+            "customer_id": f"{kind}{number % customers}", "terminal_id": merchant,
+            "amount": (LARGE if flagged else ORDINARY) + number % 20,
         }  # fmt: skip
         answer = api.post("/score", {"transactions": [payment], "store": stored})
-        status = answer.json()["payments"][0]["status"]
-        assert status == ("scored" if stored else "dry_run"), answer.text
+        scored = answer.json()["payments"][0]
+        assert scored["status"] == ("scored" if stored else "dry_run"), answer.text
+        assert scored["flagged"] is flagged, answer.text
 
     return send
 
 
 def measured(send: Callable[[int], None], rounds: int) -> tuple[float, float, float, float]:
-    """The first request's processor time, and the median, 99th percentile and median wall time of the others, in ms."""
+    """The first request's processor time, and the median, 99th percentile and median wall time of those after 20, in ms."""
     processor, wall = [], []
-    for number in range(rounds + 1):
+    for number in range(CUSTOMERS + rounds):
         began, spent, own = time.perf_counter(), time.process_time(), time.thread_time()
         send(number)
         processor.append(1e3 * (time.process_time() - spent - (time.thread_time() - own)))
         wall.append(1e3 * (time.perf_counter() - began))
-    return (processor[0], *np.percentile(processor[1:], [50, 99]).tolist(), float(np.median(wall[1:])))
+    later = processor[CUSTOMERS:]
+    return (processor[0], *np.percentile(later, [50, 99]).tolist(), float(np.median(wall[CUSTOMERS:])))
 
 
 def measure(engine: str, folder: Path, transactions: int, rounds: int) -> None:
     """Print a line for each kind of request."""
-    with opened(engine, folder) as (store, config):
+    with opened(engine, folder) as (store, small):
+        alerts = small.alerts.model_copy(
+            update={"per_day": 1}
+        )  # of 60, so that ordinary payments are not flagged
+        config = small.model_copy(update={"alerts": alerts})
         train(store, config, folder)
         fill(store, transactions)
         print(f"{engine}: {transactions:,} transactions; processor time in ms, wall in brackets")
-        print(f"{'':36}{'first':>8}{'p50':>8}{'p99':>8}")
+        print(f"{'':44}{'first':>8}{'p50':>8}{'p99':>8}")
         with serving(store, config, NOW) as api:
             spare_collector()
-            for case, stored in itertools.product(CASES, (False, True)):
-                first, middle, high, wall = measured(requests(api, case, stored), rounds)
-                name = f"{case}, {'stored' if stored else 'dry'}"
+            for flagged, stored, case in itertools.product((False, True), (False, True), CASES):
+                first, middle, high, wall = measured(requests(api, case, stored, flagged), rounds)
+                name = f"{case}, {'stored' if stored else 'dry'}{', flagged' * flagged}"
                 late = f" above {GOAL_MS:g}" if middle > GOAL_MS else ""
-                print(f"{name:36}{first:8.1f}{middle:8.1f}{high:8.1f} ({wall:.1f}){late}", flush=True)
+                print(f"{name:44}{first:8.1f}{middle:8.1f}{high:8.1f} ({wall:.1f}){late}", flush=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -7,6 +7,7 @@ Every instant is an int64 count of microseconds since 1970-01-01 UTC, every amou
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,13 @@ FRAUD, GENUINE, UNKNOWN, NEITHER = 1, 0, -1, -2
 REVIEWERS = ("audit", "review", "investigation")
 
 
+def taken(column: Any, rows: Ints | NDArray[np.bool_] | slice) -> Any:
+    """These rows of an array; `take` is a third of the work of an index."""
+    if isinstance(rows, np.ndarray) and rows.dtype != np.bool_:
+        return column.take(rows)
+    return column[rows]
+
+
 @dataclass(frozen=True)
 class Coded:
     """A column of strings as codes into its values; −1 is missing."""
@@ -38,7 +46,7 @@ class Coded:
 
     def take(self, rows: Ints | NDArray[np.bool_] | slice) -> "Coded":
         """The column with these rows only; the values stay."""
-        return Coded(self.codes[rows], self.values)
+        return Coded(taken(self.codes, rows), self.values)
 
 
 @dataclass(frozen=True)
@@ -79,15 +87,17 @@ class Transactions:
 
     def take(self, rows: Ints | NDArray[np.bool_] | slice) -> "Transactions":
         """The transactions with these rows only; `rows` must be ascending."""
+        if isinstance(rows, np.ndarray) and rows.dtype == np.bool_:
+            rows = np.flatnonzero(rows)
         return Transactions(
-            self.transaction_id[rows],
-            self.event_time[rows],
-            self.ingested_at[rows],
-            self.amount[rows],
+            taken(self.transaction_id, rows),
+            taken(self.event_time, rows),
+            taken(self.ingested_at, rows),
+            taken(self.amount, rows),
             {name: column.take(rows) for name, column in self.columns.items()},
-            {name: column[rows] for name, column in self.numeric.items()},
-            None if self.at_risk is None else self.at_risk[rows],
-            None if self.promotion is None else self.promotion[rows],
+            {name: taken(column, rows) for name, column in self.numeric.items()},
+            None if self.at_risk is None else taken(self.at_risk, rows),
+            None if self.promotion is None else taken(self.promotion, rows),
         )
 
     def between(self, start: int, end: int) -> slice:

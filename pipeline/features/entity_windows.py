@@ -24,6 +24,7 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 CHUNK = 16_384  # query rows computed at once: intermediate arrays fit the processor's cache
+FEW = 20  # query rows: more are sooner computed with all entities in the index
 KEY_BITS = 62
 
 
@@ -94,7 +95,7 @@ class QueryRows:
 
 class EntityIndex:
     """
-    The rows of a timeline that have an entity, sorted by (entity, position).
+    The rows of a timeline that have an entity, sorted by (entity, position); of few query rows only those of their entities.
 
     Parameters
     ----------
@@ -110,7 +111,9 @@ class EntityIndex:
         self.bits = len(timeline).bit_length()
         if n_codes.bit_length() + self.bits > KEY_BITS:
             raise OverflowError(f"{n_codes} entities in {len(timeline)} rows need more than {KEY_BITS} bits")
-        self.keys = np.sort(self.key(codes, np.arange(len(timeline)))[codes >= 0])  # (m,)
+        rows, are_of_one = _rows_of_entities(timeline, codes)
+        keys = self.key(codes.take(rows), rows)
+        self.keys = keys if are_of_one else np.sort(keys)  # (m,)
         self.position = self.keys & ((1 << self.bits) - 1)  # (m,)
         self.query_places = np.flatnonzero(timeline.is_query[self.position])  # (k,) query rows
 
@@ -151,7 +154,7 @@ class EntityIndex:
     def cumulative_sums(self, values: Ints) -> Ints:
         """(m + 1,) cumulative sums of a value of each row of the timeline, in the order of the index."""
         sums = np.zeros(len(self) + 1, dtype=np.int64)
-        np.cumsum(values[self.position], out=sums[1:])
+        np.cumsum(values.take(self.position), out=sums[1:])
         return sums
 
     # ── rows that arrived out of order ──
@@ -215,6 +218,16 @@ class EntityIndex:
         places = np.arange(len(self))
         places[self.late_places] = -1
         return np.maximum.accumulate(places)
+
+
+def _rows_of_entities(timeline: EventTimeline, codes: Ints | Codes) -> tuple[Ints, bool]:
+    """The rows that have an entity, of a few query rows one of theirs; and whether that is a single one."""
+    if len(timeline.rows) > FEW:
+        return np.flatnonzero(codes >= 0), False
+    asked = [code for code in set(codes[timeline.rows].tolist()) if code >= 0]
+    if len(asked) == 1:
+        return np.flatnonzero(codes == asked[0]), True
+    return np.flatnonzero(np.isin(codes, asked)), False
 
 
 def combined(first: Coded, second: Coded) -> tuple[Ints, int]:

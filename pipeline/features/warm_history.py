@@ -29,7 +29,7 @@ from pipeline.features.history import History, without_refunds
 from pipeline.features.label_history import label_events
 from pipeline.features.silence import Silence
 from storage.database.database import Store
-from storage.frames import DAY, Coded, Codes, Completeness, Ints, Labels, Strings, Transactions
+from storage.frames import DAY, Coded, Codes, Completeness, Ints, Labels, Strings, Transactions, taken
 from storage.ingest import history as stored_history
 from storage.ingest.arrivals import Arrived
 from storage.ingest.chunks import TransactionChunk
@@ -92,7 +92,9 @@ class _NumberedPayments:
 
     def take(self, rows: Ints | Bools | slice) -> "_NumberedPayments":
         """The payments with these rows only, which must be ascending."""
-        return _NumberedPayments(self.rows.take(rows), self.number[rows])
+        if isinstance(rows, np.ndarray) and rows.dtype == np.bool_:
+            rows = np.flatnonzero(rows)
+        return _NumberedPayments(self.rows.take(rows), taken(self.number, rows))
 
 
 @dataclass(frozen=True)
@@ -195,11 +197,11 @@ class WarmHistory:
         known = [self._entity(snapshot, entity, start) for entity in entities]
         if self._completeness is None:
             self._completeness = snapshot.completeness
+        spans = [each.payments.take(each.payments.rows.between(start, end)) for each in known]
+        largest_first = sorted(range(len(spans)), key=lambda place: -len(spans[place]))
         parts = [
-            self._without_earlier(
-                each.payments.take(each.payments.rows.between(start, end)), entities[:place]
-            )
-            for place, each in enumerate(known)
+            self._without_earlier(spans[place], [entities[each] for each in largest_first[:rank]])
+            for rank, place in enumerate(largest_first)
         ]
         labels = _joined_labels([each.labels for each in known])
         if arrived_at is not None:
@@ -360,7 +362,7 @@ class WarmHistory:
             for name in rows[0].columns
         }
         joined, order = stored_history.joined(rows, columns)
-        return _NumberedPayments(joined, np.concatenate([part.number for part in some])[order])
+        return _NumberedPayments(joined, np.concatenate([part.number for part in some]).take(order))
 
 
 def _entities_of(store: Store, chunk: TransactionChunk) -> list[Entity]:
