@@ -157,3 +157,12 @@ def test_more_jobs_than_can_run_at_once_are_refused_and_the_door_ends_with_none(
     started = datetime.fromtimestamp(NOW / 1e6, UTC)
     assert {job.started_at for job in jobs.list()} == {started}
     assert all((job.ended_at or started) - started < timedelta(hours=1) for job in jobs.list())
+
+
+@pytest.mark.one_engine
+def test_a_door_ends_though_a_job_is_forgotten_meanwhile(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forgotten = Job("5f0c", "run", "ann", datetime.fromtimestamp(NOW / 1e6, UTC))
+    monkeypatch.setattr(Jobs, "list", lambda _: (forgotten,))
+    Jobs(session).close()

@@ -4,7 +4,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import Boolean, Connection, Select, Subquery, Text, and_, column, exists, func, select, table
+from sqlalchemy import (
+    Boolean,
+    Connection,
+    Select,
+    Subquery,
+    Text,
+    and_,
+    column,
+    exists,
+    func,
+    null,
+    select,
+    table,
+)
 
 from storage.database import bulk, tables
 from storage.database.column_types import IdText, Instant
@@ -64,8 +77,13 @@ def flag_page(
     The page is cut from an index of `flags`, and only its rows are joined with everything else.
     """
     chosen = _matching(store, select(tables.flags.c.transaction_id), policy, filters)
+    keys = _sort_keys(order)
+    if filters.entity is not None:  # SQLite would go through all flags in that order to find those few
+        keys = [
+            SortKey(func.coalesce(key.column, null(), type_=key.column.type), key.descending) for key in keys
+        ]
     with store.read() as connection:
-        page = read_page(connection, chosen, _sort_keys(order), limit, after)
+        page = read_page(connection, chosen, keys, limit, after)
         ids = [row["transaction_id"] for row in page.rows]
         rows = {row["transaction_id"]: row for row in _flag_rows(connection, store, policy, ids)}
     return RowPage([rows[name] for name in ids], page.next_position)

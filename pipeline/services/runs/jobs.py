@@ -162,8 +162,11 @@ class Jobs:
 
     def close(self) -> None:
         """Stop all jobs."""
-        for job in self.list():
-            self.stop(job.job_id)
+        with self._lock:
+            at_work = dict(self._at_work)
+            self._stopped.update(at_work)
+        for process, thread in at_work.values():
+            _end(process, thread)
 
     def _begin(self, job: Job, request: JobRequest) -> None:
         context = get_context("spawn")
