@@ -10,7 +10,7 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,10 +18,12 @@ from sqlalchemy import (
     Column,
     ColumnElement,
     Connection,
+    Delete,
     Select,
     Table,
     TextClause,
     and_,
+    bindparam,
     delete,
     func,
     insert,
@@ -91,12 +93,10 @@ def refresh_cases(connection: Connection, ids: Iterable[str]) -> None:
 
 def assign_cases(connection: Connection, store: Store, policy: str, ids: Sequence[str]) -> None:
     """Find the cases of flags that were raised on these transactions, and write them."""
-    t, f = store.transactions.c, flags.c
-    raised = select(f.transaction_id, t.event_time, _owner(store)).join(
-        flags, f.transaction_id == t.transaction_id
-    )
-    mine = (f.policy == policy, f.muted_by.is_(None), f.transaction_id.in_(_listed(connection, ids)))
-    rows = connection.execute(raised.where(*mine)).all()
+    given = {"policy": policy, "listed_ids": json.dumps(list(ids))}
+    rows = connection.execute(
+        _raised(store.transactions, store.fields.case_entity, store.dialect), given
+    ).all()
     if not rows:
         return
     alone = [row.transaction_id for row in rows if row.owner is None]
@@ -106,12 +106,40 @@ def assign_cases(connection: Connection, store: Store, policy: str, ids: Sequenc
     write_cases(connection, touched | {(policy, name) for name in alone})
 
 
+@lru_cache(maxsize=8)
+def _raised(payments: Table, case_entity: str, dialect: str) -> "Select[Any]":
+    """Payment, time and owner of a policy's flags on the transactions `listed_ids`."""
+    t, f = payments.c, flags.c
+    rows = select(f.transaction_id, t.event_time, _owner(payments, case_entity))
+    return rows.join(flags, f.transaction_id == t.transaction_id).where(
+        f.policy == bindparam("policy"),
+        f.muted_by.is_(None),
+        f.transaction_id.in_(text(bulk.listed_ids(dialect))),
+    )
+
+
+@lru_cache(maxsize=8)
+def _of_owners(payments: Table, case_entity: str, dialect: str) -> "Select[Any]":
+    """A policy's flags of the owners `listed_ids` after an instant, by time."""
+    t, f, owner = payments.c, flags.c, _owner(payments, case_entity)
+    rows = select(f.transaction_id, t.event_time, f.case_id, owner)
+    return (
+        rows.join(payments, f.transaction_id == t.transaction_id)
+        .where(
+            f.policy == bindparam("policy"), f.muted_by.is_(None), owner.in_(text(bulk.listed_ids(dialect))),
+            t.event_time > bindparam("since"),
+        )
+        .order_by(t.event_time, f.transaction_id)
+    )  # fmt: skip
+
+
 @contextmanager
 def removed_flags(connection: Connection, store: Store, ids: Sequence[str]) -> Iterator[None]:
     """Around the removal of flags, or of the transactions with them: what is left of their cases is divided anew."""
     lock_cases(connection)
     t, f = store.transactions.c, flags.c
-    mine = select(f.policy, f.case_id, t.event_time, _owner(store)).join(
+    owner = _owner(store.transactions, store.fields.case_entity)
+    mine = select(f.policy, f.case_id, t.event_time, owner).join(
         store.transactions, f.transaction_id == t.transaction_id
     )
     removed = mine.where(f.transaction_id.in_(_listed(connection, ids)), f.case_id.is_not(None))
@@ -200,17 +228,11 @@ def _divide(connection: Connection, store: Store, policy: str, owners: set[str],
     """Give the flags of owners from an instant (µs) on their cases; returns the cases that lost or got flags."""
     if not owners:
         return set()
-    t, f = store.transactions.c, flags.c
     # What was before cannot change; a case that began a day earlier is over.
-    near = select(f.transaction_id, t.event_time, f.case_id, _owner(store)).join(
-        store.transactions, f.transaction_id == t.transaction_id
-    )
-    named = _listed(connection, owners)
-    chosen = near.where(
-        f.policy == policy, f.muted_by.is_(None), _owner(store).in_(named), t.event_time > since - DAY
-    )
+    near = _of_owners(store.transactions, store.fields.case_entity, store.dialect)
+    given = {"policy": policy, "listed_ids": json.dumps(sorted(owners)), "since": since - DAY}
     by_owner: dict[str, list[Any]] = defaultdict(list)
-    for row in connection.execute(chosen.order_by(t.event_time, f.transaction_id)):
+    for row in connection.execute(near, given):
         by_owner[row.owner].append(row)
     changes: list[tuple[str, str, str]] = []
     touched: set[Key] = set()
@@ -256,13 +278,13 @@ def write_cases(connection: Connection, keys: Iterable[Key]) -> None:
     of_policy: dict[str, list[str]] = defaultdict(list)
     for policy, case_id in sorted(set(keys)):
         of_policy[policy].append(case_id)
-    c = cases.c
+    stored, removed = _stored_cases(connection.dialect.name)
     for policy, names in of_policy.items():
-        mine = and_(c.policy == policy, c.case_id.in_(_listed(connection, names)))
-        before = [row._asdict() for row in connection.execute(select(cases).where(mine)).all()]
-        connection.execute(delete(cases).where(mine))
+        given = {"policy_of": policy, "listed_ids": json.dumps(names)}
+        before = [row._asdict() for row in connection.execute(stored, given).all()]
+        if before:
+            connection.execute(removed, given)
         divided: dict[Key, list[_Member]] = defaultdict(list)
-        given = {"listed_ids": json.dumps(names)}
         rows = connection.execute(_flags_of_cases(connection.dialect.name), given).all()
         for member in map(_Member._make, rows):
             if member.policy == policy:
@@ -270,6 +292,14 @@ def write_cases(connection: Connection, keys: Iterable[Key]) -> None:
         after = [row for key, members in divided.items() if (row := _case(key, members))]
         ranks = {(row["policy"], row["case_id"]): row["rank"] for row in before if not row["channels"]}
         _insert(connection, before, after, ranks)
+
+
+@cache
+def _stored_cases(dialect: str) -> "tuple[Select[Any], Delete]":
+    """The cases `listed_ids` of a policy, and their removal."""
+    listed = cases.c.case_id.in_(text(bulk.listed_ids(dialect)))
+    mine = and_(cases.c.policy == bindparam("policy_of"), listed)
+    return select(cases).where(mine), delete(cases).where(mine)
 
 
 @cache
@@ -404,9 +434,8 @@ def _listed(connection: Connection, names: Iterable[str]) -> TextClause:
     return bulk.with_listed_ids(bulk.listed_ids(connection.dialect.name), names)
 
 
-def _owner(store: Store) -> ColumnElement[Any]:
-    name = store.fields.case_entity
-    return (store.transactions.c[name] if name else null()).label("owner")
+def _owner(payments: Table, case_entity: str) -> ColumnElement[Any]:
+    return (payments.c[case_entity] if case_entity else null()).label("owner")
 
 
 def _flags(

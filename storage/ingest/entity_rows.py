@@ -7,8 +7,8 @@ the lock of `Store.write_exclusive`, so the newest of each says what a snapshot 
 """
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache, cached_property
 
@@ -82,10 +82,14 @@ _INGESTED = (batches.c.status == "done", batches.c.kind == "transactions", ~batc
 
 
 class EntitySnapshot:
-    """Reads one snapshot of the database."""
+    """Reads one snapshot of the database, which is that of its first read."""
 
-    def __init__(self, store: Store, connection: Connection) -> None:
-        self._store, self._connection = store, connection
+    def __init__(self, store: Store, connect: Callable[[], Connection]) -> None:
+        self._store, self._connect = store, connect
+
+    @cached_property
+    def _connection(self) -> Connection:
+        return self._connect()
 
     def mark(self, policy: str) -> Mark:
         """What this snapshot knows."""
@@ -160,5 +164,5 @@ class EntitySnapshot:
 @contextmanager
 def entity_snapshot(store: Store) -> Iterator[EntitySnapshot]:
     """A snapshot of the database."""
-    with store.read() as connection:
-        yield EntitySnapshot(store, connection)
+    with ExitStack() as stack:
+        yield EntitySnapshot(store, lambda: stack.enter_context(store.read()))

@@ -1,10 +1,12 @@
 """Setting the status of flags from labels, whether the label or the flag came first."""
 
+import json
 from collections.abc import Iterable
+from functools import cache
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, select, text, update
+from sqlalchemy import Connection, Select, select, text, update
 
 from storage.database import bulk
 from storage.database.cases import lock_cases, write_cases
@@ -46,6 +48,19 @@ def update_flags(connection: Connection, ids: Iterable[str]) -> None:
     ]
     bulk.write_listed(connection, SET_STATUS, STATUS_COLUMNS, changes)
     write_cases(connection, {(flag.policy, flag.case_id) for flag in found if flag.case_id is not None})
+
+
+def any_answer(connection: Connection, ids: Iterable[str]) -> bool:
+    """Whether there is a label of, or a verdict on, one of these transactions; without one a new flag is open."""
+    given = {"listed_ids": json.dumps(list(ids))}
+    return bool(connection.scalar(_any_answer(connection.dialect.name), given))
+
+
+@cache
+def _any_answer(dialect: str) -> "Select[Any]":
+    of_table = "EXISTS (SELECT 1 FROM {table} a WHERE a.transaction_id = l.transaction_id)"
+    either = " OR ".join(of_table.format(table=table) for table in ("labels", "verdicts"))
+    return select(text(f"EXISTS (SELECT 1 FROM ({bulk.listed_ids(dialect)}) l WHERE {either})"))
 
 
 STATUS_COLUMNS = dict.fromkeys(("policy", "name", "status", "reviewer"), "text") | {

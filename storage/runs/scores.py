@@ -17,7 +17,7 @@ from storage.database.database import Store
 from storage.database.tables import flag_notifications_pending, flags, scores
 from storage.frames import Floats, Ints, Strings
 from storage.review.flag_order import set_order
-from storage.review.flag_status import update_flags
+from storage.review.flag_status import any_answer, update_flags
 
 ROWS_A_WRITE = 10_000  # scores in one transaction: well under a second
 
@@ -156,7 +156,8 @@ def _raise_flags(
     connection.execute(make(flags).on_conflict_do_nothing(), rows)
     ids = [flag.transaction_id for flag in raised]
     set_order(connection, policy, ids)
-    update_flags(connection, ids)
+    if any_answer(connection, ids):
+        update_flags(connection, ids)
     assign_cases(connection, store, policy, ids)
     return len(rows)
 
