@@ -7,7 +7,7 @@ changed since (`storage.ingest.entity_rows.Mark`), so that any number of process
 - Payments that this process stored itself are added without a read.
 - After a new batch, or payments that another process stored, the rows of the entity that became visible since are read, and its labels
   and frauds again.
-- After a label or verdict of a person, labels and frauds are read again.
+- After a label or verdict of a person, labels and frauds of the entities that it is about are read again.
 - After any other change that a person made (an erasure, an undo, a promotion, …) everything is forgotten, and also if all entities
   together have more than `ROWS_MAX` rows.
 
@@ -152,6 +152,7 @@ class WarmHistory:
 
     def _forget(self) -> None:
         self._entities: dict[Entity, _EntityHistory] = {}
+        self._relabelled: set[Entity] = set()
         self._size = 0
         self._ids = _SharedValues()
         self._columns: defaultdict[str, _SharedValues] = defaultdict(_SharedValues)
@@ -170,7 +171,9 @@ class WarmHistory:
         if mark.visible_at != before.visible_at:
             self._rows_changed, self._completeness = mark.visible_at, None
         if actions & OF_LABELS:
-            self._labels_changed = mark.audit_id
+            labelled = snapshot.labelled_since(before.audit_id)
+            self._relabelled |= labelled or set()
+            self._labels_changed = mark.audit_id if labelled is None else self._labels_changed
         others = bool(actions - OF_LABELS) or mark.promotion != before.promotion
         if others:
             self._forget()
@@ -250,10 +253,11 @@ class WarmHistory:
             else:
                 rows = self._with_new(known.payments, self._numbered(new))
             known = self._with_labels(snapshot, entity, known.start, rows)
-        elif known.mark.audit_id < self._labels_changed:
+        elif entity in self._relabelled or known.mark.audit_id < self._labels_changed:
             known = self._with_labels(snapshot, entity, known.start, known.payments)
         else:
             return known
+        self._relabelled.discard(entity)
         self._keep(entity, known)
         return known
 

@@ -23,6 +23,7 @@ from storage.ingest.history import VisibleBatches
 from storage.runs.scoring_queue import FOREVER
 
 BATCHES_MAX = 200  # new ones that an entity's rows are looked up by; with more, all its rows are read again
+LABELLED_MAX = 500  # payments whose entities are looked up; with more, every entity is taken for labelled
 # What people do that changes nothing of what a score knows; `view …` is such, too.
 WITHOUT_EFFECT = (
     "log in", "log out", "refuse log-in", "add user", "set role", "set password", "disable user", "enable user", "end sessions",
@@ -128,6 +129,16 @@ class EntitySnapshot:
         """As `storage.ingest.history.load_frauds`, of one entity."""
         chosen = history.of_fraud(self._store, start, FOREVER, known_from, {column: [value]})
         return self._rows(*chosen), history.labels_of(self._connection, self._store, *chosen)
+
+    def labelled_since(self, audit_id: int) -> set[tuple[str, str]] | None:
+        """The entities (column, value) of payments that people labelled after a row of the audit trail; None if there are too many."""
+        said = select(audit.c.subject).where(audit.c.audit_id > audit_id, audit.c.action.in_(OF_LABELS))
+        ids = set(self._connection.scalars(said.limit(LABELLED_MAX + 1)))
+        if len(ids) > LABELLED_MAX:
+            return None
+        t, names = self._store.transactions.c, self._store.fields.entities
+        rows = self._connection.execute(select(*(t[name] for name in names)).where(t.transaction_id.in_(ids)))
+        return {pair for row in rows for pair in zip(names, row, strict=True) if pair[1] is not None}
 
     def visible(self, ids: Sequence[str]) -> set[str]:
         """Which of these ids are stored and visible; a batch that is being loaded may still be removed."""
