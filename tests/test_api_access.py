@@ -193,6 +193,22 @@ def test_a_wrong_password_and_an_unknown_name_are_answered_alike_and_a_flood_is_
     ]
     assert statuses[-1] == 429
     assert "set-cookie" not in response.headers
+    last = browser.post("/api/v1/session", json={"name": "ann", "password": "no"})
+    assert last.headers["retry-after"] == "900"
+
+
+def test_a_log_in_takes_no_session_from_the_browser_and_ends_the_one_before(
+    api: ApiServer, browser: httpx2.Client
+) -> None:
+    browser.cookies.set("fraudwatch", "planted", domain="127.0.0.1")
+    log_in(browser)
+    first = browser.cookies["fraudwatch"]
+    assert first != "planted"
+    log_in(browser)
+    assert browser.get("/api/v1/session").status_code == 200
+    for ended in ("planted", first):
+        answer = api.client(None).get("/api/v1/session", headers={"Cookie": f"fraudwatch={ended}"})
+        assert (answer.status_code, answer.json()["code"]) == (401, "no_session")
 
 
 # Hosts, proxies, headers, limits

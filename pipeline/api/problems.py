@@ -17,18 +17,15 @@ from pipeline.expected_errors import EXPECTED_ERRORS, error_code
 from pipeline.logs import bug
 
 MEDIA_TYPE = "application/problem+json"
-RETRY_AFTER_S = 2  # what a short write of another process takes at most
-RETRIED = (
-    "busy",
-    "locked",
-    "step_running",
-    "step_taken",
-    "unreachable",
-    "provider_unreachable",
-    "cancelled",
-    "overloaded",
-    "timeout",
-)
+RETRY_AFTER_S = {
+    **dict.fromkeys(
+        (
+            "busy", "locked", "step_running", "step_taken", "unreachable", "provider_unreachable", "cancelled", "overloaded", "timeout",
+        ),
+        2,  # what a short write of another process takes at most
+    ),
+    "too_many_log_ins": 15 * 60,  # in which failures count
+}  # fmt: skip
 CODE_OF_STATUS = {
     404: "no_route",
     405: "method_not_allowed",
@@ -111,7 +108,7 @@ def problem_response(
 ) -> JSONResponse:
     """An answer with a problem."""
     body = problem_body(code, detail, request_id, errors, current)
-    more = {"Retry-After": str(RETRY_AFTER_S)} if code in RETRIED else {}
+    more = {"Retry-After": str(RETRY_AFTER_S[code])} if code in RETRY_AFTER_S else {}
     if body["status"] == HTTPStatus.UNAUTHORIZED:
         more["WWW-Authenticate"] = "Bearer"
     return JSONResponse(body, body["status"], {**more, **(headers or {})}, MEDIA_TYPE)

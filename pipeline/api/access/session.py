@@ -67,9 +67,16 @@ def change_password_(context: Context, body: OwnPasswordBody) -> Response:
 
 
 def set_session_cookie(request: Request, answer: Response, secret: str) -> None:
-    """Give the browser the secret of its session, which no script can read and no other site can send with a write."""
+    """
+    Give the browser the secret of its session, which no script can read and no other site can send with a write.
+
+    A session that it had before ends: nobody would ever log out of it.
+    """
+    name = session_cookie(request)
+    if before := request.cookies.get(name):
+        log_out(app_state(request).session, before)
     answer.set_cookie(
-        session_cookie(request),
+        name,
         secret,
         httponly=True,
         secure=is_secure(request),

@@ -5,6 +5,7 @@ from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Form, Query, Request, Response
 
+from pipeline.api.access.session import set_session_cookie
 from pipeline.api.authorization import check_origin, is_secure, session_cookie
 from pipeline.api.context import Context, app_state
 from pipeline.errors import NotAuthenticated
@@ -36,14 +37,7 @@ def log_in_(
     except NotAuthenticated as error:
         return _form(request, next, name, str(error), 401)
     answer = redirect(_own(next))
-    answer.set_cookie(
-        session_cookie(request),
-        begun.secret,
-        httponly=True,
-        secure=is_secure(request),
-        samesite="lax",
-        path="/",
-    )
+    set_session_cookie(request, answer, begun.secret)
     return answer
 
 
