@@ -45,7 +45,7 @@ BATCH = """
     VALUES ({number}, '{kind}', 'benchmark', 'done', {true}, {rows}, {rows}, 'benchmark', '2025-01-01 00:00:00.000000', '2025-01-01 00:00:00.000000')"""
 TRANSACTIONS = """
     INSERT INTO transactions (transaction_id, event_time, amount, amount_base, batch_id, customer_id, terminal_id)
-    SELECT {id}, {time}, 5 + (i * 7919) % 1000 / 10.0, 5 + (i * 7919) % 1000 / 10.0, 1, 'c' || ((i * 31) % 50000), 'm' || (i % 2000) FROM {numbers} n"""
+    SELECT {id}, {time}, 5 + (i * 7919) % 1000 / 10.0, 5 + (i * 7919) % 1000 / 10.0, 1, 'c' || ((i * 31) % {customers}), 'm' || (i % 2000) FROM {numbers} n"""
 SCORES = """
     INSERT INTO scores (policy, transaction_id, run_id, model_id, score, threshold, channel, flagged, strategy, expected_loss)
     SELECT 'live', {id}, 1, 1, ((i * 7907) % 1000003) / 1000003.0, 0.9, 'outlier', i % 10 = 0, 'outlier',
@@ -84,7 +84,7 @@ def _insert(store: Store, sql: str, rows: int) -> None:
     engine = store.dialect
     statement = sql.format(
         id=IDS[engine].format(i="i"), tenth=IDS[engine].format(i="i * 10"), time=TIMES[engine], reasons=REASONS,
-        numbers=NUMBERS[engine].format(last=rows - 1),
+        numbers=NUMBERS[engine].format(last=rows - 1), customers=max(rows // 20, 1),
     )  # fmt: skip
     with store.write() as connection:
         connection.exec_driver_sql(statement.replace("%", "%%") if engine == "postgresql" else statement)
