@@ -237,7 +237,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--engine", choices=["sqlite", "postgresql"], action="append")
     options = parser.parse_args(arguments)
-    for engine in options.engine or ["sqlite", "postgresql"]:
+    for engine in api.engines(options.engine):
         with tempfile.TemporaryDirectory() as folder:
             measure(engine, Path(folder), options.transactions, options.seconds)
     return 0

