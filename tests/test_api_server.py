@@ -44,7 +44,10 @@ def test_a_server_answers_keeps_its_port_and_ends_with_0(environment: dict[str, 
         url = f"http://127.0.0.1:{environment['PORT']}"
         assert httpx2.get(f"{url}/readyz", trust_env=False).json() == {"ok": True, "state": "active"}
         second = serve(environment)
-        _, error = second.communicate(timeout=END_S)
+        try:
+            _, error = second.communicate(timeout=END_S)
+        finally:
+            second.kill()  # it would wait for the port to become free, and keep it
         assert (second.returncode, error.count("\n")) == (2, 1), error
         assert "cannot be listened on (Address already in use): choose another" in error
         process.send_signal(signal.SIGTERM)
