@@ -164,7 +164,7 @@ CASES = [
     (_inverted, "LABELS_INVERTED", "error", r"1 means fraud"),
     (_attack, "FRAUD_RATE_UNSTABLE", "warning", r"varies \d"),
     (_one_card, "FEW_ENTITIES", "warning", r"few entities"),
-    (_unnamed, "ENTITY_DOMINATED", "warning", r"'anonymous' is the customer_id of 33% of the transactions"),
+    (_unnamed, "ENTITY_DOMINATED", "warning", r"'anonymous' is the customer_id of 33 % of the transactions"),
     (_slow, "MATURITY_TOO_SHORT", "warning", r'labels\.maturity = "1[0-2]d"'),
     (_silent_days, "TIME_GAPS", "warning", r"2 of 4\d days"),
     (_no_country, "FIELD_MISSING", "warning", r"country is missing in 9[78]%"),

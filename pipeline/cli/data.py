@@ -314,6 +314,7 @@ def _ingest(
 
 def ingest_lines(report: "IngestReport") -> list[str]:
     """The report on one source as lines of text."""
+    from pipeline.number_text import counted
     from pipeline.sanitize import for_terminal
 
     source = for_terminal(report.source)  # file names are untrusted text
@@ -331,13 +332,17 @@ def ingest_lines(report: "IngestReport") -> list[str]:
             "if it has been, compare the ids in both files"
         )
     if report.items:
-        lines.append(f"  {report.items:,} further items of orders left out: an order is one transaction")
+        lines.append(
+            f"  {counted(report.items, 'further item', 'further items')} of orders left out: an order is one transaction"
+        )
     if report.equal_rows:
         lines.append(
-            f"  {report.equal_rows:,} rows equal an earlier row of this source: they count as payments of their own"
+            f"  {counted(report.equal_rows, 'row equals', 'rows equal')} an earlier row of this source: each counts as a payment of its own"
         )
     if report.unlabelled:
-        lines.append(f"  {report.unlabelled:,} rows say neither fraud nor genuine, and were left out")
+        lines.append(
+            f"  {counted(report.unlabelled, 'row says', 'rows say')} neither fraud nor genuine, and {'was' if report.unlabelled == 1 else 'were'} left out"
+        )
     if report.events:
         words = ", ".join(f"{for_terminal(word)} {n:,}" for word, n in report.events.items())
         lines.append(f"  events: {words}")
@@ -377,20 +382,23 @@ def _rejected_lines(report: "IngestReport") -> Iterator[str]:
 
 def _dispute_lines(report: "IngestReport") -> list[str]:
     """What labels say besides fraud and genuine."""
+    from pipeline.number_text import counted
     from pipeline.sanitize import for_terminal
 
     lines = []
     if report.neither:
         lines.append(
-            f"  {report.neither:,} rows are disputes about something else than fraud: neither fraud nor genuine"
+            f"  {counted(report.neither, 'row is a dispute', 'rows are disputes')} about something else than fraud: neither fraud nor genuine"
         )
     if report.without_reason:
         lines.append(
-            f"  {report.without_reason:,} disputes have no reason, so they are neither fraud nor genuine: ingest a report of disputes with "
+            f"  {counted(report.without_reason, 'dispute has', 'disputes have')} no reason, so {'it is' if report.without_reason == 1 else 'they are'} neither fraud nor genuine: ingest a report of disputes with "
             "their reasons as labels, too"
         )
     if report.only_stages:
-        lines.append(f"  {report.only_stages:,} rows say only the stage of a dispute, and change no label")
+        lines.append(
+            f"  {counted(report.only_stages, 'row says', 'rows say')} only the stage of a dispute, without any change of a label"
+        )
     if report.unknown_reasons:
         codes = [
             f"{for_terminal(code)} ({n:,})" for code, n in list(report.unknown_reasons.items())[:REASONS_MAX]

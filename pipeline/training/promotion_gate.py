@@ -54,6 +54,7 @@ from pipeline.config.costs import at_risk, at_stake
 from pipeline.features import history as feature_history
 from pipeline.features.history import Floats, History
 from pipeline.features.label_history import known_since
+from pipeline.number_text import counted
 from pipeline.schedule.run_context import HistoryReader
 from pipeline.scoring.model_cache import ModelCache
 from pipeline.training import train
@@ -415,7 +416,7 @@ def _sentence(window: EvaluationWindow, champion_id: int, rule: str, m: Mapping[
         f"cost {m['cost']:,.0f} against {m['cost_champion']:,.0f} "
         f"(difference {m['cost_difference']:+,.0f}, {m['cost_lower']:+,.0f} to {m['cost_upper']:+,.0f})"
     )
-    where = f"from {begin} to {end} ({window.transactions:,} transactions, {window.frauds:,} of them fraud)"
+    where = f"from {begin} to {end} ({counted(window.transactions, 'transaction')}, {window.frauds:,} of them fraud)"
     message = f"The candidate is {VERDICT_TEXTS[rule]} than model {champion_id} on transactions that neither was fitted on, {where}: {ap}, {cost}."
     if rule not in REJECTING:
         return message

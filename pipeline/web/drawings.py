@@ -7,6 +7,7 @@ from math import cos, log10, pi, sin
 
 from markupsafe import Markup
 
+from pipeline.number_text import counted
 from pipeline.services.data.payments import PaymentRecord
 from pipeline.services.entity_graph import EntityGraph
 from pipeline.services.records import Amount
@@ -84,7 +85,7 @@ def draw_timeline(payments: Sequence[PaymentRecord], highlight: str | None) -> M
     axis = Markup(
         '<line class="axis" x1="{0}" x2="{1}" y1="{2}" y2="{2}"/><text x="{0}" y="{3}">{4}</text><text x="{1}" y="{3}" text-anchor="end">{5}</text>'
     ).format(LEFT, WIDTH - RIGHT, HEIGHT - BOTTOM + 3, HEIGHT - 3, f"{first:%d %b %Y}", f"{last:%d %b %Y}")
-    label = f"{len(payments)} payments from {first:%d %b %Y} to {last:%d %b %Y} by amount"
+    label = f"{counted(len(payments), 'payment')} from {first:%d %b %Y} to {last:%d %b %Y} by amount"
     return Markup('<svg class="drawn" viewBox="0 0 {} {}" role="img" aria-label="{}">{}{}{}</svg>').format(
         WIDTH, HEIGHT, label, axis, Markup().join(ticks), Markup().join(dots)
     )
@@ -133,7 +134,7 @@ def draw_intervals(intervals: Sequence[Interval], title: str) -> Markup:
         NAMES_WIDTH, x(highest), y=height - BOTTOM + 2
     )
     return Markup('<svg class="drawn" viewBox="0 0 {} {}" role="img" aria-label="{}">{}{}{}</svg>').format(
-        WIDTH, height, f"{title} of {len(intervals)} techniques with 95 % intervals; the table beneath lists them",
+        WIDTH, height, f"{title} of {counted(len(intervals), 'technique')} with 95 % intervals; the table beneath lists them",
         axis, Markup().join(rows), ticks,
     )  # fmt: skip
 
@@ -164,7 +165,7 @@ def draw_graph(graph: EntityGraph, nodes: Sequence[Node]) -> Markup:
         )
         for at, node in enumerate(nodes)
     )
-    label = f"Graph of {len(nodes)} values that share payments; the table beneath lists them"
+    label = f"Graph of {counted(len(nodes), 'value')} with shared payments; the table beneath lists them"
     return Markup(
         '<svg class="drawn graph" width="{2:.0f}" height="{3:.0f}" viewBox="{0:.0f} {1:.0f} {2:.0f} {3:.0f}" role="group" '
         'aria-label="{4}">{5}{6}</svg>'

@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 
 from pipeline.monitoring.drift_reference import calendar_features
-from pipeline.number_text import number
+from pipeline.number_text import counted, number
 from pipeline.rendering import charts
 from pipeline.rendering.elements import Chart, ReportSection, Table
 from pipeline.rendering.report_data import ReportData
@@ -61,7 +61,7 @@ def heat(data: ReportData) -> Chart:
     return Chart(
         "drift",
         "Drift by feature and window",
-        f"Heat map of {len(order)} features over the windows of the span, lighter means farther from the training data; dots are alarms, "
+        f"Heat map of {counted(len(order), 'feature')} over the windows of the span, lighter means farther from the training data; dots are alarms, "
         f"{sum(row['alarm'] for row in rows)} in all. The largest: {worst['tooltip']}.",
         lambda: charts.to_spec(_heat_map(rows, order), height=22 * len(order)),
         note="A cell shows a window's largest effect on one scale for all metrics (for distributions the share of payments that would have to change "

@@ -74,7 +74,7 @@ def _bars(data: ReportData) -> list[dict[str, Any]]:
     return [
         {
             "from": start, "to": end, "which": which, "low": round(low, 2), "high": round(low + part[0], 2),
-            "tooltip": f"{start[:10]}: {which} {part[1]:,.0f} frauds, {money(part[0], data.currency)}",
+            "tooltip": f"{start[:10]}: {which} {counted(int(part[1]), 'fraud')}, {money(part[0], data.currency)}",
         }
         for (start, end), parts in sorted(sums.items())
         for which, part, low in ((CAUGHT, parts[CAUGHT], 0.0), (MISSED, parts[MISSED], parts[CAUGHT][0]))
@@ -86,12 +86,12 @@ def _sentences(data: ReportData) -> list[str]:
     rows, currency = data.daily, data.currency
     scored, flagged = total(rows, "n"), total(rows, "n", flagged=True)
     sentences = [
-        f"{scored:,.0f} payments were scored and {flagged:,.0f} ({share(flagged, scored)}) flagged for review, in {data.cases.detected:,} cases."
+        f"{counted(int(scored), 'payment was', 'payments were')} scored and {flagged:,.0f} ({share(flagged, scored)}) flagged for review, in {counted(data.cases.detected, 'case')}."
     ]
     audited = total(rows, "n", channel=AUDIT)
     if audited:
         sentences.append(
-            f"{audited:,.0f} others were drawn at random for a review, channel {AUDIT}: a fraud among them counts as missed."
+            f"{counted(int(audited), 'other was', 'others were')} drawn at random for a review, channel {AUDIT}: a fraud among them counts as missed."
         )
     frauds, caught_frauds = total(rows, "n", is_fraud=True), total(rows, "n", is_fraud=True, flagged=True)
     if frauds:
@@ -154,7 +154,7 @@ def _tiles(data: ReportData) -> list[Tile]:
         ),
     ]
     note = (
-        f"{_interval(frauds, mature_flags)}, {mature_flags:,.0f} mature flags"
+        f"{_interval(frauds, mature_flags)}, {counted(int(mature_flags), 'mature flag')}"
         if mature_flags
         else "none is mature yet"
     )
