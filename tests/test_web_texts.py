@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.rendering.page_links import with_page_links
 from pipeline.training import promotion_gate, readiness
-from pipeline.web.pages.models import GATE_RULES
+from pipeline.training.gate_texts import RULE_TEXTS
 from pipeline.web.pages.monitoring import SECTIONS
 from pipeline.web.record_text import record_text
 from pipeline.web.routes import PAGE_ROUTES
@@ -64,4 +64,4 @@ def test_no_page_sends_its_reader_to_a_command_that_another_page_does() -> None:
 def test_every_rule_of_the_promotion_gate_has_words() -> None:
     rules = {*promotion_gate.RULES.values(), "FIRST", "INCONCLUSIVE", readiness.LEAK}
     rules |= {promotion_gate.HISTORY_CHANGED, promotion_gate.FAILS_ON_LEARNED}
-    assert rules == GATE_RULES.keys()
+    assert rules == RULE_TEXTS.keys()

@@ -397,7 +397,7 @@ def _dispute_lines(report: "IngestReport") -> list[str]:
         )
     if report.only_stages:
         lines.append(
-            f"  {counted(report.only_stages, 'row says', 'rows say')} only the stage of a dispute, without any change of a label"
+            f"  {counted(report.only_stages, 'row says only the stage of a dispute, and changes', 'rows say only the stage of a dispute, and change')} no label"
         )
     if report.unknown_reasons:
         codes = [

@@ -18,6 +18,7 @@ from markupsafe import Markup, escape
 from pipeline.api.context import RequestContext
 from pipeline.number_text import counted, exact, hundredths, mean_money, money, number, percent, score_text
 from pipeline.rendering.charts import DARK, LIGHT
+from pipeline.rendering.html_page import chart_picture
 from pipeline.rendering.text import safe_text, share
 from pipeline.services.records import Amount
 from pipeline.services.users.permissions import Caller, Permission
@@ -67,10 +68,13 @@ def environment() -> Environment:
         share=share,
         percent=percent,
         score=_score,
-        score_in_100=_score_in_100,
         hundredths=hundredths,
     )
-    found.globals.update(asset=asset_address, colours={"light": LIGHT["paper"], "dark": DARK["paper"]})
+    found.globals.update(
+        asset=asset_address,
+        chart_picture=chart_picture,
+        colours={"light": LIGHT["paper"], "dark": DARK["paper"]},
+    )
     return found
 
 
@@ -123,13 +127,6 @@ def _cents(amount: Amount | None) -> str:
 def _score(score: float) -> Markup:
     """A score as the share of payments that are as suspicious; the number itself on pointing at it."""
     return Markup('<span class="score" title="score {}">{}</span>').format(exact(score), score_text(score))
-
-
-def _score_in_100(score: float) -> Markup:
-    """A score as `_score` has it, always of 100 payments: for a column of scores that are far from each other."""
-    return Markup('<span class="score" title="score {}">{} in 100</span>').format(
-        exact(score), hundredths(1 - score)
-    )
 
 
 def moment(at: datetime | None) -> Markup:

@@ -34,16 +34,18 @@ def section(data: ReportData) -> ReportSection:
         return ReportSection("drift", title, missing=[_missing(bool(features))])
     worst = _worst_by_feature(_windows(data))
     alarmed = [row for row in features if row["alarms"]]
-    names = ", ".join(safe_text(row["feature"]) for row in alarmed[:5]) + (" …" if len(alarmed) > 5 else "")
+    names = ", ".join(safe_text(row["feature"]) for row in alarmed[:5])
+    more = f" and {len(alarmed) - 5} more" if len(alarmed) > 5 else ""
+    measured = f"{counted(len(features), 'feature or other series was', 'features and other series, such as the score, were')} measured in each window of the span, by one or more metrics"
     sentences = [
-        f"{len(alarmed)} of {len(features)} measured features and scores raised an alarm: {names}."
+        f"{measured}; {len(alarmed)} raised an alarm: {names}{more}."
         if alarmed
-        else "No measured feature or score raised an alarm."
+        else f"{measured}; none raised an alarm."
     ]
     suppressed = sum(row["suppressed"] for row in features)
     if suppressed:
         sentences.append(
-            f"{suppressed} never raise an alarm, for a reason that fraudwatch drift shows: histories of fraud change while labels mature."
+            f"{suppressed} of them never raise an alarm, for a reason that fraudwatch drift shows: histories of fraud change while labels mature."
         )
     tables = [_alarms(alarmed, worst)] if alarmed else []
     return ReportSection(

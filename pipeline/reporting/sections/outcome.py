@@ -117,12 +117,19 @@ def _sentences(data: ReportData) -> list[str]:
 
 
 def _caught_sentence(rows: list[Row], currency: str) -> str:
-    """What became of the caught frauds, which may be answered, stopped, both or neither."""
+    """What became of the caught frauds, which may be answered, stopped, both or neither: three sums that make up what was caught."""
     answered, stopped = total(rows, "in_time_n"), total(rows, "stopped_n")
+    saved, lost = total(rows, "saved"), total(rows, "lost")
+    returned = max(total(rows, CAUGHT) - saved - lost, 0.0)
+    others = (
+        f"; {money(returned, currency)} came back in another way, by refunds or won disputes"
+        if returned >= 0.005
+        else ""
+    )
     return (
         f"Of those caught {answered:,.0f} were answered in time, before anybody reported them, worth {money(total(rows, 'in_time'), currency)}; "
-        f"{stopped:,.0f} were stopped before a dispute, which saved {money(total(rows, 'saved'), currency)}. "
-        f"{money(total(rows, 'lost'), currency)} were lost although they were flagged."
+        f"{stopped:,.0f} were stopped before a dispute. So of what was caught {money(saved, currency)} were saved, and "
+        f"{money(lost, currency)} lost although they were flagged{others}."
     )
 
 
@@ -138,14 +145,15 @@ def _tiles(data: ReportData) -> list[Tile]:
             f"{share(caught_amount, caught_amount + missed_amount)} of known fraud by amount",
         ),
         Tile(
+            "caught and saved",
+            money(total(rows, "saved"), currency),
+            f"{counted(int(total(rows, 'stopped_n')), 'fraud')} stopped before a dispute",
+        ),
+        Tile("caught but lost", money(total(rows, "lost"), currency), "flagged, and not stopped"),
+        Tile(
             "missed",
             money(missed_amount, currency),
             f"lost in {counted(int(total(rows, 'n', is_fraud=True, flagged=False)), 'fraud')} without a flag",
-        ),
-        Tile(
-            "saved",
-            money(total(rows, "saved"), currency),
-            f"{counted(int(total(rows, 'stopped_n')), 'fraud')} stopped before a dispute",
         ),
         Tile(
             "cases per day",

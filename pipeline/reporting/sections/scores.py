@@ -115,7 +115,7 @@ def _draw_calibration(rows: list[dict[str, Any]]) -> Any:
 
     low = min([SHARE_MIN * 10, *(row["x"] for row in rows)])
     scale = altair.Scale(type="log", domain=[low, 1], nice=False, clamp=True)
-    axis = altair.Axis(format="~%", values=charts.log_ticks(low, 1))
+    axis = charts.share_axis(4, values=charts.log_ticks(low, 1))
     x = altair.X("x:Q", scale=scale, axis=axis, title="predicted probability (mean of a group)")
     y = altair.Y("y:Q", scale=scale, axis=axis, title="observed share of fraud")
     ends = altair.Chart(charts.inline_data([{"x": low, "y": low}, {"x": 1, "y": 1}]))
