@@ -164,7 +164,7 @@ def test_refunding_or_revising_a_caught_fraud_leaves_the_catch(
     data = ReportData.load(store, CONFIG, "live", START, END, LATER + DAY)
     assert total(data.daily, "saved") == pytest.approx(amount)
     summary = " ".join(line.strip() for line in summary_lines(data))
-    assert "1 were stopped before a dispute." in summary
+    assert "1 was stopped before a dispute." in summary
     assert f"So of what was caught {amount:,.2f} EUR were saved" in summary
     returned = total(data.daily, "caught") - total(data.daily, "saved") - total(data.daily, "lost")
     assert returned >= 0

@@ -139,15 +139,19 @@ def _spread(facts: ReasonFacts) -> str:
     if factor < 1.005:
         return f"{facts.whose}'s amounts were all alike {facts.before}"
     if factor < 2:
-        return f"{facts.whose}'s amounts vary little: typically by {percent(factor - 1)} {facts.before}"
-    much = " widely" if factor >= WIDE else ""
-    return f"{facts.whose}'s amounts vary{much}: typically by a factor of {number(factor, 2)} {facts.before}"
+        text = f"{facts.whose}'s amounts vary little: typically by {percent(factor - 1)} {facts.before}"
+    else:
+        much = " widely" if factor >= WIDE else ""
+        text = (
+            f"{facts.whose}'s amounts vary{much}: typically by a factor of {number(factor, 2)} {facts.before}"
+        )
+    return text + _how_common(facts, "much", "little")
 
 
 def _usual_amount(facts: ReasonFacts) -> str:
     if facts.is_imputed:
         return f"no payment of {facts.whose} {facts.before}"
-    return f"payments of {facts.whose} are {facts.value:,.2f} on average {facts.before}"
+    return f"payments of {facts.whose} are {facts.value:,.2f} on average {facts.before}{_how_common(facts, 'high', 'low')}"
 
 
 def _ago(seconds: float) -> str:
@@ -199,7 +203,8 @@ def _how_common(facts: ReasonFacts, high: str, low: str) -> str:
     if facts.shares is None:
         return ""
     share, word = min((facts.shares[1], high), (facts.shares[0], low), key=lambda each: each[0])
-    many = f"about {percent(share)} of earlier payments" if share else "no earlier payment"
+    rounded = round(share, 2) if share >= 0.01 else float(f"{share:.1g}")  # as exact as a bin is
+    many = f"about {percent(rounded)} of earlier payments" if share else "no earlier payment"
     return f", as {word} in {many}" if word else f", as in {many}"
 
 

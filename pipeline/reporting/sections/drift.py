@@ -36,7 +36,7 @@ def section(data: ReportData) -> ReportSection:
     alarmed = [row for row in features if row["alarms"]]
     names = ", ".join(safe_text(row["feature"]) for row in alarmed[:5])
     more = f" and {len(alarmed) - 5} more" if len(alarmed) > 5 else ""
-    measured = f"{counted(len(features), 'feature or other series was', 'features and other series, such as the score, were')} measured in each window of the span, by one or more metrics"
+    measured = f"{counted(len(features), 'feature or other series was', 'features and other series, such as the score, were')} measured in the span, each by one or more metrics"
     sentences = [
         f"{measured}; {len(alarmed)} raised an alarm: {names}{more}."
         if alarmed

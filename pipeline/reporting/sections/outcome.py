@@ -126,9 +126,10 @@ def _caught_sentence(rows: list[Row], currency: str) -> str:
         if returned >= 0.005
         else ""
     )
+    were = ("was" if count == 1 else "were" for count in (answered, stopped))
     return (
-        f"Of those caught {answered:,.0f} were answered in time, before anybody reported them, worth {money(total(rows, 'in_time'), currency)}; "
-        f"{stopped:,.0f} were stopped before a dispute. So of what was caught {money(saved, currency)} were saved, and "
+        f"Of those caught {answered:,.0f} {next(were)} answered in time, before anybody reported them, worth {money(total(rows, 'in_time'), currency)}; "
+        f"{stopped:,.0f} {next(were)} stopped before a dispute. So of what was caught {money(saved, currency)} were saved, and "
         f"{money(lost, currency)} lost although they were flagged{others}."
     )
 
