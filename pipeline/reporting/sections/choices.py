@@ -78,7 +78,8 @@ def _draw(rows: list[dict[str, Any]]) -> Any:
 
 
 def _rows(data: ReportData) -> list[dict[str, Any]]:
-    rows, before = [], ""
+    rows: list[dict[str, Any]] = []
+    before = ""
     measured = [row for row in data.choices if row["prevalence_upper"] is not None and row["mature"]]
     values = [
         row[name] for row in measured for name in ("prevalence", "prevalence_lower", "prevalence_upper")
