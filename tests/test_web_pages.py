@@ -16,6 +16,7 @@ from pipeline.errors import InputError
 from pipeline.number_text import counted
 from pipeline.rendering.charts import DARK
 from pipeline.schedule.run_context import LIVE
+from pipeline.services.data.payments import show_payment
 from pipeline.services.entity_graph import entity_graph
 from pipeline.services.monitoring.doctor import check
 from pipeline.services.review import flag_context
@@ -419,7 +420,7 @@ def test_the_payment_is_in_the_picture_of_its_busiest_entity_without_a_hole(
     assert len(payments) > 4 * around
     place = len(payments) // 3
     for at in (0, place, len(payments) - 1):
-        shown = entity_contexts(session, LIVE, payments[at])
+        shown = entity_contexts(session, LIVE, show_payment(session, LIVE, payments[at]))
         mine = next(each for each in shown if each.column == column)
         found = [each.transaction_id for each in mine.payments]
         assert found == payments[max(at - around, 0) : at + around + 1]

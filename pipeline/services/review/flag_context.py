@@ -14,18 +14,17 @@ from pipeline.services.data.payments import (
     PaymentRecord,
     entity_timeline,
     list_labels,
-    show_payment,
 )
 from pipeline.services.pages import encode_cursor
 from pipeline.services.records import Amount
-from pipeline.services.review.flags import FlagRecord, show_flag, show_flags
+from pipeline.services.review.flags import FlagRecord, show_flags
 from pipeline.services.review.notes import NoteRequest, list_notes
 from pipeline.services.review.verdicts import VerdictRequest, list_verdicts
 from pipeline.services.session import Session
 from storage.database.column_types import as_micros
 from storage.queries.similar_flags import flags_near_amount, flags_of_entity
 
-PAYMENTS_BEFORE = 300  # that say what is usual
+PAYMENTS_BEFORE = 200  # that say what is usual
 PAYMENTS_AFTER = 60  # that the timeline shows, too
 SIMILAR = 10
 DAY = timedelta(days=1)
@@ -107,16 +106,9 @@ class Event:
     text: str | None
 
 
-def entity_contexts(session: Session, policy: str, transaction_id: str) -> tuple[EntityContext, ...]:
-    """
-    Each entity of a payment with what is usual for it.
-
-    Raises
-    ------
-    Unknown
-        There is no such transaction.
-    """
-    payment, found = show_payment(session, policy, transaction_id), []
+def entity_contexts(session: Session, policy: str, payment: PaymentRecord) -> tuple[EntityContext, ...]:
+    """Each entity of a payment with what is usual for it."""
+    found = []
     for column in session.config.schema_.entities:
         value = payment.fields.get(column)
         if isinstance(value, str):
@@ -124,16 +116,8 @@ def entity_contexts(session: Session, policy: str, transaction_id: str) -> tuple
     return tuple(found)
 
 
-def similar_flags(session: Session, policy: str, transaction_id: str) -> SimilarFlags:
-    """
-    Up to ten answered flags that share an entity; else with the same leading reason and the nearest amounts.
-
-    Raises
-    ------
-    Unknown
-        The policy has not flagged this transaction.
-    """
-    flag = show_flag(session, policy, transaction_id)
+def similar_flags(session: Session, flag: FlagRecord) -> SimilarFlags:
+    """Up to ten answered flags that share an entity; else with the same leading reason and the nearest amounts."""
     shared: dict[str, list[str]] = {}
     times: dict[str, int] = {}
     for column in session.config.schema_.entities:
