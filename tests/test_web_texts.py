@@ -12,7 +12,7 @@ from pipeline.rendering.page_links import with_page_links
 from pipeline.services.audit import AuditEntry
 from pipeline.training import promotion_gate, readiness
 from pipeline.training.gate_texts import RULE_TEXTS
-from pipeline.web.pages.lists import _what
+from pipeline.web.pages.lists import detail_text
 from pipeline.web.pages.monitoring import SECTIONS
 from pipeline.web.record_text import record_text
 from pipeline.web.routes import PAGE_ROUTES
@@ -44,9 +44,9 @@ def test_what_was_looked_at_is_counted_in_words() -> None:
         audit_id=1, at=at, actor="ann", os_user=None, database_user=None, action="view flags", subject="queue", before=None,
         after={"rows": 88, "channel": "outlier"}, redacted_by=None, hash=None,
     )  # fmt: skip
-    assert _what(looked) == "88 flags; channel: outlier"
-    assert _what(replace(looked, action="view flag", after={"rows": 1})) == "1 payment"
-    assert _what(replace(looked, action="erase", after={"rows": 3})) == "rows: 3"
+    assert detail_text(looked) == "88 flags; channel: outlier"
+    assert detail_text(replace(looked, action="view flag", after={"rows": 1})) == "1 payment"
+    assert detail_text(replace(looked, action="erase", after={"rows": 3})) == "rows: 3"
 
 
 def test_a_share_has_a_space_before_its_sign() -> None:

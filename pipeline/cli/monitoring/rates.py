@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipeline.cli.options import CliContext, Command, InstantParam, output_options, to_utc
-from pipeline.number_text import percent
 
 if TYPE_CHECKING:
     from pipeline.services.monitoring.fraud_rates import LimitRecord, RateRecord, ReportRate
@@ -203,6 +202,8 @@ def limits(context: CliContext, as_of: Any, limit: int, output_format: str, outp
 
 
 def _limit_rows(listed: "Iterable[LimitRecord]") -> Iterator[dict[str, Any]]:
+    from pipeline.number_text import percent
+
     for each in listed:
         yield {
             "limit": each.name, "of": each.value or ("all payments" if each.column is None else None),

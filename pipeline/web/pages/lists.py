@@ -108,14 +108,14 @@ def audit(context: Context, cursor: Cursor = None) -> Response:
             each.actor,
             each.action,
             each.subject,
-            _what(each) if sees else HIDDEN if each.after or each.before else "",
+            detail_text(each) if sees else HIDDEN if each.after or each.before else "",
         )
         for each in found.items
     ]
     return _table(context, "audit", "Audit", ("Time", "Who", "Did", "To", "What"), rows, found.next_cursor)
 
 
-def _what(entry: AuditEntry) -> Markup:
+def detail_text(entry: AuditEntry) -> Markup:
     """What was changed, or what was looked at and how much of it."""
     after = dict(entry.after or {})
     looked_at = VIEWED.get(entry.action)
