@@ -376,8 +376,9 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 def takes_an_id(function: Function) -> bool:
     hints = {name: kind for name, kind in typing.get_type_hints(function).items() if name != "return"}
     requests = [
-        kind for kind in hints.values() if dataclasses.is_dataclass(kind) and kind not in (Session, Caller)
-    ]
+        kind for kind in hints.values()
+        if dataclasses.is_dataclass(kind) and kind not in (Session, Caller) and not kind.__name__.endswith("Record")  # which was found
+    ]  # fmt: skip
     names = {*hints, *(field.name for kind in requests for field in dataclasses.fields(kind))}
     return any(
         name.endswith("_id") and name != "user_id" for name in names

@@ -110,9 +110,10 @@ def entity_contexts(session: Session, policy: str, payment: PaymentRecord) -> tu
     entities = [(column, value) for column, value in fields if isinstance(value, str)]
     at = as_micros(payment.event_time), payment.transaction_id
     around, rows = payments_around(session.store, policy, entities, at, PAYMENTS_BEFORE, PAYMENTS_AFTER)
-    known = {name: PaymentRecord.of_row(session, row) for name, row in rows.items()}
+    payments = {name: PaymentRecord.of_row(session, row) for name, row in rows.items()}
     return tuple(
-        _context(session, payment, entity, each, known) for entity, each in zip(entities, around, strict=True)
+        _context(session, payment, entity, each, payments)
+        for entity, each in zip(entities, around, strict=True)
     )
 
 
@@ -182,9 +183,9 @@ def _context(
     payment: PaymentRecord,
     entity: tuple[str, str],
     around: Surroundings,
-    known: Mapping[str, PaymentRecord],
+    payments: Mapping[str, PaymentRecord],
 ) -> EntityContext:
-    before, later = ([known[name] for name in names] for names in (around.before, around.after))
+    before, later = ([payments[name] for name in names] for names in (around.before, around.after))
     amounts = sorted(each.amount_base.value for each in before)
     base = session.config.schema_.base_currency
     last_day = sum(each.event_time > payment.event_time - DAY for each in before)
