@@ -359,11 +359,16 @@ def ingest_lines(report: "IngestReport") -> list[str]:
         )
     if report.early_labels:
         lines.append(
-            f"  {report.early_labels:,} labels that came before these transactions say they were known more than an hour before them: they "
-            "no longer hold; check both times and their zones, and ingest them again"
+            f"  {counted(report.early_labels, *EARLY_LABELS)}; check both times and their zones, and ingest them again"
         )
     lines += [f"  {stale_rate_text(rate)}" for rate in report.stale_rates]
     return [*lines, *_rejected_lines(report)]
+
+
+EARLY_LABELS = (
+    "label that came before these transactions says it was known more than an hour before them: it no longer holds",
+    "labels that came before these transactions say they were known more than an hour before them: they no longer hold",
+)
 
 
 def _rejected_lines(report: "IngestReport") -> Iterator[str]:
