@@ -221,7 +221,8 @@ def scores_of(
     if not frauds:
         return {"outlier": surprisal(parts.outliers.rank(X))}
     sides = parts.sides(X)
-    weight = learn_weight(folds).value if frauds >= MIN_FRAUDS_TO_FIT else 0.0
+    known = float(len(np.unique(mature.entities[mature.y == 1])))
+    weight = learn_weight(folds, known).value if frauds >= MIN_FRAUDS_TO_FIT else 0.0
     scores = {
         "outlier": sides.team.surprisal,
         "blend": blend_surprisal(weight, *sides.mixed),
