@@ -37,7 +37,7 @@ def hundredths(share: float) -> str:
 
 def score_text(score: float) -> str:
     """
-    A score as the share of payments that are as suspicious: 0.99917 is "1 in 1,200", 0.6 is "40 in 100".
+    A score as the share of payments that are as suspicious: 0.99917 is "1 in 1,200", 0.6 is "1 in 2.5".
 
     A score says which share of the reference transactions ranks lower (`docs/glossary.md`), so that scores near 1, which matter, would
     differ by digits that nobody counts.
@@ -45,9 +45,9 @@ def score_text(score: float) -> str:
     share = 1 - score
     if share < RAREST:
         return f"1 in over {1 / RAREST:,.0f}"
-    if share > 0.1:
-        return f"{100 * share:.0f} in 100"
     of = 1 / share
+    if of < 9.95:
+        return f"1 in {number(of, 2)}"
     digits = max(math.floor(math.log10(of)) - 1, 0)
     return f"1 in {round(of / 10**digits) * 10**digits:,}"
 

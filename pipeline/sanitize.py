@@ -59,14 +59,14 @@ def for_csv(text: str) -> str:
     return f"'{safe}" if text[:1] in ("\t", "\r", "\n") or _FORMULA.match(text) else safe
 
 
-def for_page(text: str) -> str:
+def for_page(text: str, longest: int = PAGE_MAX) -> str:
     """
     Sanitize as for a terminal, shorten, and mask card numbers but for their last four digits.
 
     HTML is escaped where the page is written.
     """
     safe = mask_numbers(for_terminal(text), has_check_digit)
-    return safe if len(safe) <= PAGE_MAX else f"{safe[:PAGE_MAX]}… ({len(text):,} characters)"
+    return safe if len(safe) <= longest else f"{safe[:longest]}… ({len(text):,} characters)"
 
 
 def for_message(text: str) -> str:

@@ -424,6 +424,7 @@ def test_a_reason_tells_when_the_last_known_fraud_was(seconds, sentence):
         ("shop_amount_spread_7d", "AMOUNT_SPREAD", 0.0, {}, "this shop's amounts were all alike in the 7 days before"),
         ("shop_amount_spread_7d", "AMOUNT_SPREAD", 0.9, {"is_imputed": True}, "fewer than two payments of this shop in the 7 days before, too few to know how its amounts vary"),
         ("shop_amount_mean_7d", "USUAL_AMOUNT", 36.06, {}, "payments of this shop are 36.06 on average in the 7 days before"),
+        ("shop_amount_mean_7d", "USUAL_AMOUNT", 36.06, {"shares": (0.98, 0.034)}, "payments of this shop are 36.06 on average in the 7 days before, as high in about 3 % of earlier payments"),
         ("shop_amount_mean_7d", "USUAL_AMOUNT", 36.06, {"is_imputed": True}, "no payment of this shop in the 7 days before"),
         ("shop_amount_deviation_7d", "AMOUNT_ABOVE_USUAL", 5.4, {"usual": 2.5}, "amount 10.00 is far above what is usual for this shop, 2.50 on average in the 7 days before"),
         ("shop_amount_deviation_7d", "AMOUNT_ABOVE_USUAL", 1.2, {"usual": 12.0}, "amount 10.00 is a little above what is usual for this shop"),  # below the mean of few large ones
@@ -437,6 +438,15 @@ def test_a_reason_tells_when_the_last_known_fraud_was(seconds, sentence):
         ("shop_known_frauds_7d", "KNOWN_FRAUD", 0.0, {}, "no known fraud of this shop in the 7 days before"),
         ("risk", "FIELD_VALUE", 0.4, {"absent": "risk"}, "this payment has no risk"),
         ("night", "TIME_OF_DAY", 1.0, {"event_time": 3 * HOUR}, "it happened on a Thursday at 03:00 UTC"),
+        ("night", "TIME_OF_DAY", 1.0, {"event_time": 3 * HOUR, "compared": "night", "shares": (1.0, 0.04)}, "it happened on a Thursday at 03:00 UTC, at night, as about 4 % of earlier payments"),
+        ("amount", "AMOUNT", 10.0, {"shares": (0.9952, 0.0048)}, "amount is 10.00 EUR, as large in about 0.5 % of earlier payments"),
+        ("amount", "AMOUNT", 10.0, {"shares": (0.02, 0.99)}, "amount is 10.00 EUR, as small in about 2 % of earlier payments"),
+        ("amount", "AMOUNT", 10.0, {"shares": (1.0, 0.0)}, "amount is 10.00 EUR, as large in no earlier payment"),
+        ("amount", "AMOUNT", 10.0, {}, "amount is 10.00 EUR"),  # a model without a drift reference
+        ("risk", "FIELD_VALUE", 0.4, {"shares": (0.7, 0.3)}, "risk is 0.4, as high in about 30 % of earlier payments"),
+        ("shop_count_7d", "VELOCITY", 4.0, {"shares": (0.97, 0.03)}, "4 payments of this shop in the 7 days before, as many in about 3 % of earlier payments"),
+        ("shop_count_7d", "VELOCITY", 0.0, {"shares": (0.3, 1.0)}, "no payment of this shop in the 7 days before, as in about 30 % of earlier payments"),
+        ("shop_seconds_since_last", "RECENT_ACTIVITY", 90.0, {"shares": (0.02, 0.98)}, "90 seconds after this shop's last payment, as soon in about 2 % of earlier payments"),
         ("is_holiday", "TIME_OF_DAY", 1.0, {"event_time": 3 * HOUR}, "it happened on a holiday on a Thursday at 03:00 UTC"),
         ("amount_against_balance", "AMOUNT_AGAINST_FIELD", 1.0, {"usual": 10.0}, "amount 10.00 is the balance"),
         ("channel_frequency", "CATEGORY", 0.19352, {}, "19 % of the payments that the model learned from have this channel"),

@@ -549,7 +549,7 @@ def test_a_label_file_with_words_and_other_times(opener, tmp_path) -> None:
         store, config, file(tmp_path, rows, "transaction_id,is_fraud,known_at", "l.csv"), ingest_labels
     )
     assert (report.counts.accepted, report.counts.rejected, report.unlabelled) == (4, 2, 1)
-    assert "  1 rows say neither fraud nor genuine, and were left out" in ingest_lines(report)
+    assert "  1 row says neither fraud nor genuine, and was left out" in ingest_lines(report)
     reasons = {number: reason for number, (_, reason) in rejected(store, report.batch_id).items()}
     assert reasons[4] == "known_at is more than an hour before its payment: check both times and their zones"
     assert set(reasons) == {

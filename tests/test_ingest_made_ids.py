@@ -139,7 +139,7 @@ def test_equal_rows_of_one_file_are_payments_and_of_two_files_the_same(opener, t
         "ID-3",
     ]
     assert (
-        "  2 rows equal an earlier row of this source: they count as payments of their own"
+        "  2 rows equal an earlier row of this source: each counts as a payment of its own"
         in ingest_lines(first)
     )
     (second,) = run(store, config, file(tmp_path, [C, A, "2026-03-03T06:00Z,7,k9,app", A], HEADER, "u.csv"))

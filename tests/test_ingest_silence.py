@@ -163,7 +163,7 @@ def test_a_label_that_came_first_is_checked_when_its_payment_comes(opener: Opene
     (report,) = run(store, config, file(tmp_path, rows, "transaction_id,event_time,amount"))
     assert report.early_labels == 1
     assert (
-        "  1 labels that came before these transactions say they were known more than an hour before"
+        "  1 label that came before these transactions says it was known more than an hour before"
         in ingest_lines(report)[2]
     )
     sql = "SELECT r.transaction_id, l.transaction_id, r.known_at = l.known_at FROM labels r JOIN labels l ON l.label_id = r.retracts"

@@ -370,7 +370,7 @@ def test_numbers_have_no_exponent(value: float, text: str) -> None:
     ("score", "text"),
     [
         (1.0, "1 in over 1,000,000,000"), (0.999972, "1 in 36,000"), (0.99917, "1 in 1,200"), (0.9983, "1 in 590"),
-        (0.95, "1 in 20"), (0.9, "1 in 10"), (0.6, "40 in 100"), (0.00901, "99 in 100"), (0.0, "100 in 100"),
+        (0.95, "1 in 20"), (0.9, "1 in 10"), (0.6, "1 in 2.5"), (0.895, "1 in 9.5"), (0.00901, "1 in 1"), (0.0, "1 in 1"),
     ],
 )  # fmt: skip
 def test_a_score_is_shown_as_the_share_of_payments_that_are_as_suspicious(score: float, text: str) -> None:
@@ -406,13 +406,13 @@ def test_parts_of_pages_share_what_was_counted_until_something_changes(one: Stor
     now = [NOW]
     session = Session(one, SMALL, "test", lambda: now[0])
     newest = reports.NewestReport()
-    drawn = newest.chart(session, "scores", "light")
+    drawn = newest.chart(session, "scores", "light", "wide")
     outcome = newest.section(session, "outcome").decode()
     assert f"{as_datetime(NOW):%Y-%m-%d %H:%M} UTC" in outcome
     counted = newest._counted
     now[0] += reports.COUNTS_AGE_MAX - 1
     assert newest.section(session, "outcome").decode() == outcome  # and says as of when
-    assert newest.chart(session, "scores", "light") is drawn
+    assert newest.chart(session, "scores", "light", "wide") is drawn
     assert newest._counted is counted
     undone = query(one, "SELECT MAX(label_id) FROM labels")[0][0]
     execute(one, f"UPDATE labels SET label_id = label_id + 1 WHERE label_id = {undone}")

@@ -394,7 +394,7 @@ def less(kinds: Column) -> Column:
 ASKED = [
     # columns, key, words of its reason, columns left out
     ({"amount": lambda n: f"-{1 + n * 7 % 97}.50"}, "amount", "all money", set()),
-    ({"amount": lambda n: f"{'' if n % 20 == 0 else '-'}{1 + n * 7 % 97}.50"}, "amount", "95% of the amounts are negative", set()),
+    ({"amount": lambda n: f"{'' if n % 20 == 0 else '-'}{1 + n * 7 % 97}.50"}, "amount", "95 % of the amounts are negative", set()),
     (
         {"amount": [], "Debit": lambda n: f"{n}.50" if n % 9 else "", "Credit": lambda n: "" if n % 9 else f"{n}.50"},
         "amount", '"Debit" and "Credit" are two halves', {"Credit"},

@@ -82,9 +82,9 @@ def reasons(proposal: Proposal, key: str) -> str:
 
 ZEROS: list[tuple[Label, str, str, bool]] = [
     # labels, what a 0 means, a part of the reason, whether it is to be checked
-    (late, "silence", "3.33% of the payments older than 60 days are fraud, and 0.00% of the newest 7 days: a 0 says", False),
-    (at_once, "silence", "3.33% of the payments older than 60 days are fraud, and 3.33% of the newest 7 days", True),
-    (investigated, "genuine", "only 13.3% of the rows have a label", True),
+    (late, "silence", "3.3 % of the payments older than 60 days are fraud, and 0 % of the newest 7 days: a 0 says", False),
+    (at_once, "silence", "3.3 % of the payments older than 60 days are fraud, and 3.3 % of the newest 7 days", True),
+    (investigated, "genuine", "only 13 % of the rows have a label", True),
 ]  # fmt: skip
 
 
@@ -103,14 +103,14 @@ def test_the_newest_payments_count_although_they_are_not_in_the_sample(
 ) -> None:
     monkeypatch.setattr("pipeline.schema_inference.sample.ROWS_MAX", 3_000)
     proposal = propose(payments(tmp_path, late, dated=False), NOW)
-    assert "0.00% of the newest 7 days: a 0 says" in reasons(proposal, "genuine_means")
+    assert "0 % of the newest 7 days: a 0 says" in reasons(proposal, "genuine_means")
 
 
 def test_the_delays_of_reports_give_the_maturity(tmp_path: Path) -> None:
     proposal = propose(payments(tmp_path, late), NOW)
     labels = loaded(tmp_path, proposal).labels
     assert 36 * DAY <= labels.maturity <= 40 * DAY
-    assert "95% of " in reasons(proposal, "labels.maturity")
+    assert "95 % of " in reasons(proposal, "labels.maturity")
     assert labels.maturity_by == {}
 
 
@@ -120,7 +120,7 @@ def test_a_field_whose_values_differ_gets_maturities_of_its_own(tmp_path: Path) 
     assert by[0] == "method"
     assert {value: span // DAY for value, span in by[1].items()} == {"card": 40, "wallet": 4, "transfer": 4}
     assert reasons(proposal, "labels.maturity_by").startswith(
-        "labels.maturity_by: 95% of the frauds were reported within so many days"
+        "labels.maturity_by: 95 % of the frauds were reported within so many days"
     )
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from detectors.drift.histograms import ReferenceHistograms
 from pipeline.features.catalogue import build_catalogue
 from pipeline.scoring.reasons import FlaggedRows, strongest_reasons
 from storage.frames import DAY, HOUR, Coded, Transactions
@@ -10,9 +11,12 @@ from tests.support.worlds import SMALL
 FEATURES = build_catalogue(
     ("customer_id", "device_id"), ("risk",), ("status", "3D+CVC"), (HOUR, 7 * DAY), (0, 6)
 )
+NOTHING = ReferenceHistograms((), ())
 
 
-def reasons(*names: str, device: int = 0, status: int = 0, raw: float = 2.0) -> list[tuple[str, str]]:
+def reasons(
+    *names: str, device: int = 0, status: int = 0, raw: float = 2.0, reference: ReferenceHistograms = NOTHING
+) -> list[tuple[str, str]]:
     """Code and text of the reasons of one payment whose score was raised by these features, the first of them most."""
     places = [FEATURES.encoding.names.index(name) for name in names]
     contributions = np.zeros(len(FEATURES.features))
@@ -27,7 +31,7 @@ def reasons(*names: str, device: int = 0, status: int = 0, raw: float = 2.0) -> 
     rows = Transactions(np.array(["t"], object), one, one, one, columns)
     values = np.full((1, len(FEATURES.raw_names)), raw)
     flagged = FlaggedRows(
-        rows, values, np.full((1, len(FEATURES.features)), 2.0), np.array(["outlier"], object)
+        rows, values, np.full((1, len(FEATURES.features)), 2.0), np.array(["outlier"], object), reference
     )
     return [
         (reason["code"], reason["text"])
@@ -82,3 +86,15 @@ def test_a_value_of_others_is_not_said_of_the_payment() -> None:
 
 def test_a_plus_in_the_name_of_a_field_makes_it_no_pair() -> None:
     assert [code for code, _ in reasons("3D+CVC_frequency")] == ["CATEGORY"]
+
+
+def test_a_value_is_compared_with_earlier_payments() -> None:
+    amounts = np.arange(1.0, 101.0)
+    reference = ReferenceHistograms.fit(amounts[:, None], ["amount"])
+    assert reasons("log_amount", "amount", raw=99.0, reference=reference) == [
+        ("AMOUNT", "amount is 0.00 EUR, as large in about 2 % of earlier payments")
+    ]
+    assert reasons("amount", raw=1000.0, reference=reference)[0][1].endswith("as large in no earlier payment")
+    assert reasons("amount", raw=2.0, reference=reference)[0][1].endswith(
+        "as small in about 2 % of earlier payments"
+    )

@@ -337,9 +337,7 @@ UNKNOWN: dict[str, tuple[dict[str, Any], str]] = {
         "unknown_model",
     ),
     "comparisons.show_comparison": ({"comparison_id": 99}, "unknown_comparison"),
-    "flag_context.entity_contexts": ({"policy": "live", "transaction_id": "nobody"}, "unknown_transaction"),
     "flag_context.events_of": ({"transaction_id": "nobody"}, "unknown_transaction"),
-    "flag_context.similar_flags": ({"policy": "live", "transaction_id": "nobody"}, "unknown_flag"),
     "flags.show_flag": ({"policy": "live", "transaction_id": "nobody"}, "unknown_flag"),
     "models.model_card": ({"policy": "live", "model_id": 99}, "unknown_model"),
     "models.promote": ({"request": PromotionRequest("live", 99, "?")}, "unknown_model"),
@@ -378,8 +376,9 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 def takes_an_id(function: Function) -> bool:
     hints = {name: kind for name, kind in typing.get_type_hints(function).items() if name != "return"}
     requests = [
-        kind for kind in hints.values() if dataclasses.is_dataclass(kind) and kind not in (Session, Caller)
-    ]
+        kind for kind in hints.values()
+        if dataclasses.is_dataclass(kind) and kind not in (Session, Caller) and not kind.__name__.endswith("Record")  # which was found
+    ]  # fmt: skip
     names = {*hints, *(field.name for kind in requests for field in dataclasses.fields(kind))}
     return any(
         name.endswith("_id") and name != "user_id" for name in names

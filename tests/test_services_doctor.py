@@ -173,7 +173,9 @@ def test_labels_of_unknown_ids_and_a_value_that_holds_much_of_an_entity_are_name
     assert "2 are for ids that no transaction has" in result_line(results["labels"])
     assert not results["labels"].failed
     assert results["entities"].facts == EntityFacts("customer_id", "nobody", 3 / 7)
-    assert "'nobody' is the customer_id of 43% of the newest transactions" in result_line(results["entities"])
+    assert "'nobody' is the customer_id of 43 % of the newest transactions" in result_line(
+        results["entities"]
+    )
 
 
 def test_labels_of_which_none_has_a_transaction_fail(opener: Opener, tmp_path: Path) -> None:

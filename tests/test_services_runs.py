@@ -76,6 +76,16 @@ def test_a_repeated_backfill_says_that_nothing_was_left_to_score(session: Sessio
     assert "nothing was due" in summary_text(RunSummary())
 
 
+def test_a_run_that_flags_most_of_what_it_scored_says_so() -> None:
+    said = {
+        flagged: summary_text(RunSummary(run_id=1, windows=1, scored=3_008, flagged=flagged))
+        for flagged in (3_004, 300)
+    }
+    assert "most of them were flagged" in said[3_004]
+    assert "most of them" not in said[300]
+    assert "most of them" not in summary_text(RunSummary(run_id=1, windows=1, scored=3, flagged=3))
+
+
 def test_an_undo_of_a_run_counts_choices_and_promotions_and_repeating_it_tells_the_same(
     session: Session,
 ) -> None:

@@ -128,7 +128,7 @@ def test_what_tells_the_label_is_a_leak_and_what_only_helps_is_not(opener: Opene
     assert {name: leak.state for name, leak in leaks.items()} == expected
     assert 0.3 < leaks["dispute_of_some"].recall < 0.5
     assert 0.9 < leaks["dispute_with_others"].precision < 1
-    sentence = "dispute tells the label: of the payments where it is present 100.0% are fraud, and they are 100% of all frauds"
+    sentence = "dispute tells the label: of the payments where it is present 100 % are fraud, and they are 100 % of all frauds"
     assert leaks["dispute"].sentence == sentence
 
 

@@ -85,7 +85,7 @@ def test_missed_frauds_are_listed_with_the_filters_of_the_address(server: Consol
     )
     assert missed
     assert f'href="/flags/{missed[0][0]}"' in page
-    assert re.search(r'class="score" title="score [0-9.]+">(< )?\d+\.\d\d in 100<', page)
+    assert re.search(r'class="score" title="score [0-9.]+">1 in [0-9.,]+<', page)
     assert "more flags on that day" in page
     cleared = viewer.get("/missed?kind=cleared&since=2025-01-01").text
     assert ("no flag" not in cleared, missed[0][0] not in cleared) == (True, True)

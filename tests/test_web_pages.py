@@ -16,6 +16,7 @@ from pipeline.errors import InputError
 from pipeline.number_text import counted
 from pipeline.rendering.charts import DARK
 from pipeline.schedule.run_context import LIVE
+from pipeline.services.data.payments import show_payment
 from pipeline.services.entity_graph import entity_graph
 from pipeline.services.monitoring.doctor import check
 from pipeline.services.review import flag_context
@@ -419,7 +420,7 @@ def test_the_payment_is_in_the_picture_of_its_busiest_entity_without_a_hole(
     assert len(payments) > 4 * around
     place = len(payments) // 3
     for at in (0, place, len(payments) - 1):
-        shown = entity_contexts(session, LIVE, payments[at])
+        shown = entity_contexts(session, LIVE, show_payment(session, LIVE, payments[at]))
         mine = next(each for each in shown if each.column == column)
         found = [each.transaction_id for each in mine.payments]
         assert found == payments[max(at - around, 0) : at + around + 1]
@@ -435,7 +436,7 @@ def test_the_threshold_stands_with_the_value_that_it_is_about(server: ConsoleSer
         (
             "NULL",
             "0.999",
-            r"title=\"score 0.999\">1 in 1,000</span> <span class=\"quiet\">payments rank as high</span> <span class=\"quiet\">flagged from <span class=\"score\" title=\"score 0.032\">97 in 100",
+            r"title=\"score 0.999\">1 in 1,000</span> <span class=\"quiet\">payments rank as high</span> <span class=\"quiet\">flagged from <span class=\"score\" title=\"score 0.032\">1 in 1",
         ),
         ("0.42", "0.7", r"Decision value</dt><dd>0.7 <span class=\"quiet\">flagged from 0.032"),
     ):
@@ -747,9 +748,14 @@ def test_every_entry_of_the_navigation_is_a_page_with_the_sections_it_names(serv
             assert answer.status_code == 200, section
             assert "<h2" in answer.text
             assert not acting(answer.text)
-    picture = administrator.get("/charts/ledger/dark")
+    picture = administrator.get("/charts/ledger/dark/wide")
     assert picture.headers["Content-Type"].startswith("image/svg+xml")
     assert DARK["ink"] in picture.text
+    widths = [
+        int(re.search(r'width="(\d+)"', administrator.get(f"/charts/ledger/light/{name}").text)[1])  # type: ignore[index]
+        for name in ("wide", "narrow")
+    ]
+    assert widths[1] < 400 < widths[0]
     for hidden in ("/sections/attention", "/sections/entities", "/sections/payments", "/sections/queue"):
         assert viewer.get(hidden).status_code == 422, hidden
 
@@ -758,7 +764,12 @@ def test_every_entry_of_the_navigation_is_a_page_with_the_sections_it_names(serv
 def test_rules_and_mutes_end_and_a_model_is_rolled_back_by_those_who_may(server: ConsoleServer) -> None:
     author = server.visitor("rule_author")
     handle = server.api.app.state.shared.handles.handle("customer_id", "c1")
-    author.post("/rules", text="amount > 100", reason="a wave", days="7")
+    assert 'name="place" value="rules"' in author.get("/rules").text
+    assert "<textarea" not in server.visitor("reviewer").get("/rules").text
+    preview = author.post("/rules/preview", text="amount > 100", place="rules").text
+    assert "it would have hit" in preview
+    added = author.post("/rules", text="amount > 100", reason="a wave", days="7", place="rules")
+    assert added.headers["HX-Redirect"] == "/rules"
     author.post("/mutes", handle=handle, reason="a test card", days="7")
     for kind, number in (("rules", 1), ("mutes", 1)):
         assert f"/{kind}/{number}/end" in author.get(f"/{kind}").text

@@ -1,14 +1,18 @@
 """What pages say in place of codes, records and commands."""
 
 import re
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pipeline.rendering.page_links import with_page_links
+from pipeline.services.audit import AuditEntry
 from pipeline.training import promotion_gate, readiness
-from pipeline.web.pages.models import GATE_RULES
+from pipeline.training.gate_texts import RULE_TEXTS
+from pipeline.web.pages.lists import detail_text
 from pipeline.web.pages.monitoring import SECTIONS
 from pipeline.web.record_text import record_text
 from pipeline.web.routes import PAGE_ROUTES
@@ -32,6 +36,23 @@ OF_THE_TERMINAL = ("ingest", "doctor", "readiness")
 )  # fmt: skip
 def test_a_record_is_names_and_values(before: Any, after: Any, text: str) -> None:
     assert record_text(after, before) == text
+
+
+def test_what_was_looked_at_is_counted_in_words() -> None:
+    at = datetime(2025, 1, 1, tzinfo=UTC)
+    looked = AuditEntry(
+        audit_id=1, at=at, actor="ann", os_user=None, database_user=None, action="view flags", subject="queue", before=None,
+        after={"rows": 88, "channel": "outlier"}, redacted_by=None, hash=None,
+    )  # fmt: skip
+    assert detail_text(looked) == "88 flags; channel: outlier"
+    assert detail_text(replace(looked, action="view flag", after={"rows": 1})) == "1 payment"
+    assert detail_text(replace(looked, action="erase", after={"rows": 3})) == "rows: 3"
+
+
+def test_a_share_has_a_space_before_its_sign() -> None:
+    for file in [*Path("pipeline").rglob("*.py"), *Path("detectors").rglob("*.py")]:
+        found = re.findall(r"\{[^{}\n]*:\.\d+%\}", file.read_text())
+        assert not found, (file, found)
 
 
 def test_a_sentence_of_the_report_links_the_page_of_its_command() -> None:
@@ -64,4 +85,4 @@ def test_no_page_sends_its_reader_to_a_command_that_another_page_does() -> None:
 def test_every_rule_of_the_promotion_gate_has_words() -> None:
     rules = {*promotion_gate.RULES.values(), "FIRST", "INCONCLUSIVE", readiness.LEAK}
     rules |= {promotion_gate.HISTORY_CHANGED, promotion_gate.FAILS_ON_LEARNED}
-    assert rules == GATE_RULES.keys()
+    assert rules == RULE_TEXTS.keys()

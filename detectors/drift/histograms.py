@@ -107,6 +107,12 @@ class ColumnHistogram:
         """Share of missing values; NaN without rows."""
         return float(self.binned.counts[-1] / self.n) if self.n else float("nan")
 
+    def shares_around(self, value: float) -> tuple[float, float]:
+        """Shares of the known values of the reference up to a value and from it on, to the precision of a bin; NaN without any."""
+        counts, at = self.binned.counts[:-1], int(self.bins(np.array([value]))[0])
+        known = float(counts.sum()) or float("nan")
+        return float(counts[: at + 1].sum() / known), float(counts[at:].sum() / known)
+
     @cached_property
     def widths(self) -> Floats:
         """(b,) width of each bin; 0 for those without two edges."""

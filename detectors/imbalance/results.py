@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from detectors.base import Floats
 from detectors.evaluation.comparison import Estimate, TechniqueMetrics, difference
+from detectors.evaluation.prevalence import percent
 from detectors.imbalance.table import COLUMN_TITLES, LEGEND, cell
 from detectors.imbalance.techniques import PLAIN
 
@@ -168,7 +169,7 @@ def _cheapest(results: Sequence[TechniqueResult], currency: str) -> str:
     cost, saved = cheapest.evaluation.metrics["cost"], cheapest.evaluation.metrics["savings"]
     return (
         f"the cheapest flags are those of {cheapest.technique}: {cost.value:,.0f} {currency}, "
-        f"{saved.value:.0%} saved ({saved.lower:.0%} to {saved.upper:.0%})"
+        f"{percent(saved.value)} saved ({percent(saved.lower)} to {percent(saved.upper)})"
     )
 
 

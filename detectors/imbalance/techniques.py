@@ -18,6 +18,7 @@ from detectors.algorithms.focal_boosting import FocalBoosting
 from detectors.algorithms.logistic import Logistic
 from detectors.algorithms.random_forest import RandomForest
 from detectors.base import SEED, Classifier, Floats, probability_of
+from detectors.evaluation.prevalence import percent
 from detectors.evaluation.thresholds import Costs
 from detectors.imbalance.flow_generator import ROWS_MAX, FlowGenerator, fidelity
 from detectors.imbalance.resampling import Method, resample
@@ -171,7 +172,7 @@ def _resampled(method: Method, share: float) -> Callable[[Training], FittedTechn
         if method == "generative" and resampled.invented:
             new = resampled.X[len(training.X) :][:ROWS_MAX]
             quality = fidelity(training.X[training.mature.y == 1], new, training.seed)
-            note = f"{quality.copy_rate:.0%} copies, detectable with AUC {quality.detection_auc:.2f}"
+            note = f"{percent(quality.copy_rate)} copies, detectable with AUC {quality.detection_auc:.2f}"
         return FittedTechnique(
             lambda rows: resampled.corrected(model.anomaly_score(rows.X)),
             _raw_probability(model, 0.0),

@@ -64,6 +64,7 @@ def prune(context: CliContext, dry_run: bool) -> None:
 
     Open flags older than alerts.expire expire first. The daemon does both after every training date.
     """
+    from pipeline.number_text import counted
     from pipeline.services.admin import prune as prune_rows
 
     with context.session() as session:
@@ -72,7 +73,9 @@ def prune(context: CliContext, dry_run: bool) -> None:
     verb = "would be deleted" if dry_run else "deleted"
     click.echo(f"{verb}: {_counts_text(deleted) or 'nothing is older than its retention'}")
     if expired := pruning.counts.get("expired_flags"):
-        click.echo(f"{expired:,} open flags {'would expire' if dry_run else 'expired'}: alerts.expire")
+        click.echo(
+            f"{counted(expired, 'open flag')} {'would expire' if dry_run else 'expired'}: alerts.expire"
+        )
 
 
 @click.command(
@@ -97,12 +100,13 @@ def export(context: CliContext, table: str, output: Path) -> None:
     The file appears only when it is complete.
     """
     from pipeline.cli.output import progress_bar
+    from pipeline.number_text import counted
     from pipeline.services.data.export import ExportRequest, export_table
 
     with context.session() as session, progress_bar() as bar:
         bar.start(table, None, "rows")
         exported = export_table(session, ExportRequest(table, output), bar)
-    click.echo(f"{exported.table}: {exported.rows:,} rows written to {exported.path}")
+    click.echo(f"{exported.table}: {counted(exported.rows, 'row')} written to {exported.path}")
 
 
 @click.group(cls=Group)
@@ -134,13 +138,14 @@ def verify_audit(context: CliContext, expect: str | None) -> None:
 
     Exit code 1 if one was. Keep the newest hash in another place: it proves later that no row up to it was cut off.
     """
+    from pipeline.number_text import counted
     from pipeline.services.admin import verify_audit as verify
 
     with context.session() as session:
         check = verify(session, expect)
     older = f", {check.older:,} from before there were hashes" if check.older else ""
     redacted = f", {check.redacted:,} of them redacted" if check.redacted else ""
-    click.echo(f"{check.rows:,} rows follow from one another{redacted}{older}")
+    click.echo(f"{counted(check.rows, 'row follows', 'rows follow')} from one another{redacted}{older}")
     if check.newest_hash is not None:
         click.echo(f"newest hash: {check.newest_hash}")
     if check.fault is not None:

@@ -314,6 +314,7 @@ def _ingest(
 
 def ingest_lines(report: "IngestReport") -> list[str]:
     """The report on one source as lines of text."""
+    from pipeline.number_text import counted
     from pipeline.sanitize import for_terminal
 
     source = for_terminal(report.source)  # file names are untrusted text
@@ -331,13 +332,17 @@ def ingest_lines(report: "IngestReport") -> list[str]:
             "if it has been, compare the ids in both files"
         )
     if report.items:
-        lines.append(f"  {report.items:,} further items of orders left out: an order is one transaction")
+        lines.append(
+            f"  {counted(report.items, 'further item', 'further items')} of orders left out: an order is one transaction"
+        )
     if report.equal_rows:
         lines.append(
-            f"  {report.equal_rows:,} rows equal an earlier row of this source: they count as payments of their own"
+            f"  {counted(report.equal_rows, 'row equals', 'rows equal')} an earlier row of this source: each counts as a payment of its own"
         )
     if report.unlabelled:
-        lines.append(f"  {report.unlabelled:,} rows say neither fraud nor genuine, and were left out")
+        lines.append(
+            f"  {counted(report.unlabelled, 'row says', 'rows say')} neither fraud nor genuine, and {'was' if report.unlabelled == 1 else 'were'} left out"
+        )
     if report.events:
         words = ", ".join(f"{for_terminal(word)} {n:,}" for word, n in report.events.items())
         lines.append(f"  events: {words}")
@@ -354,11 +359,16 @@ def ingest_lines(report: "IngestReport") -> list[str]:
         )
     if report.early_labels:
         lines.append(
-            f"  {report.early_labels:,} labels that came before these transactions say they were known more than an hour before them: they "
-            "no longer hold; check both times and their zones, and ingest them again"
+            f"  {counted(report.early_labels, *EARLY_LABELS)}; check both times and their zones, and ingest them again"
         )
     lines += [f"  {stale_rate_text(rate)}" for rate in report.stale_rates]
     return [*lines, *_rejected_lines(report)]
+
+
+EARLY_LABELS = (
+    "label that came before these transactions says it was known more than an hour before them: it no longer holds",
+    "labels that came before these transactions say they were known more than an hour before them: they no longer hold",
+)
 
 
 def _rejected_lines(report: "IngestReport") -> Iterator[str]:
@@ -377,20 +387,23 @@ def _rejected_lines(report: "IngestReport") -> Iterator[str]:
 
 def _dispute_lines(report: "IngestReport") -> list[str]:
     """What labels say besides fraud and genuine."""
+    from pipeline.number_text import counted
     from pipeline.sanitize import for_terminal
 
     lines = []
     if report.neither:
         lines.append(
-            f"  {report.neither:,} rows are disputes about something else than fraud: neither fraud nor genuine"
+            f"  {counted(report.neither, 'row is a dispute', 'rows are disputes')} about something else than fraud: neither fraud nor genuine"
         )
     if report.without_reason:
         lines.append(
-            f"  {report.without_reason:,} disputes have no reason, so they are neither fraud nor genuine: ingest a report of disputes with "
+            f"  {counted(report.without_reason, 'dispute has', 'disputes have')} no reason, so {'it is' if report.without_reason == 1 else 'they are'} neither fraud nor genuine: ingest a report of disputes with "
             "their reasons as labels, too"
         )
     if report.only_stages:
-        lines.append(f"  {report.only_stages:,} rows say only the stage of a dispute, and change no label")
+        lines.append(
+            f"  {counted(report.only_stages, 'row says only the stage of a dispute, and changes', 'rows say only the stage of a dispute, and change')} no label"
+        )
     if report.unknown_reasons:
         codes = [
             f"{for_terminal(code)} ({n:,})" for code, n in list(report.unknown_reasons.items())[:REASONS_MAX]

@@ -55,10 +55,11 @@ def _values(config: "Config", entity: str, others: tuple[str, ...]) -> "list[Ent
 
 
 def _link_text(link: "LinkedValue") -> str:
+    from pipeline.number_text import counted
     from pipeline.sanitize import for_terminal
 
-    shared = "nobody else" if not link.others else f"{link.others:,} others"
-    return f"{link.column}={for_terminal(link.value)}: {link.payments:,} payments with this person, shared with {shared}"
+    shared = "nobody else" if not link.others else f"{counted(link.others, 'other')}"
+    return f"{link.column}={for_terminal(link.value)}: {counted(link.payments, 'payment')} with this person, shared with {shared}"
 
 
 @person.command("show", epilog="fraudwatch person show --entity customer_id=C001234")
@@ -88,6 +89,7 @@ def show_person(context: CliContext, entity: str, others: tuple[str, ...]) -> No
 def export_person(context: CliContext, entity: str, others: tuple[str, ...], output: Path | None) -> None:
     """Write everything that is stored of a person as JSON."""
     from pipeline.files import complete_file
+    from pipeline.number_text import counted
     from pipeline.services.person import export
 
     with context.session() as session:
@@ -97,7 +99,9 @@ def export_person(context: CliContext, entity: str, others: tuple[str, ...], out
         return
     with complete_file(output) as unfinished:
         unfinished.write_bytes(exported.document)
-    click.echo(f"{sum(exported.counts.values()):,} rows of {len(exported.counts)} tables written to {output}")
+    click.echo(
+        f"{counted(sum(exported.counts.values()), 'row')} of {counted(len(exported.counts), 'table')} written to {output}"
+    )
 
 
 @person.command(
@@ -160,6 +164,7 @@ def erase(context: CliContext, entity: str, yes: bool) -> None:
 
 def erase_and_print(session: "Session", values: "list[EntityValue]") -> None:
     """Erase a person, and say what became of each value, and what is left."""
+    from pipeline.number_text import counted
     from pipeline.services.person import erase as erase_values
 
     erasure = erase_values(session, values)
@@ -168,7 +173,10 @@ def erase_and_print(session: "Session", values: "list[EntityValue]") -> None:
         click.echo(f"{value.column}: the value is {value.pseudonym} now")
     click.echo(f"changed rows: {changed}")
     if erasure.ids:
-        click.echo(f"{erasure.ids:,} payments have the value in their id, which stays", err=True)
+        click.echo(
+            f"{counted(erasure.ids, 'payment has the value in its id', 'payments have the value in their ids')}, which stays",
+            err=True,
+        )
     if not erasure.overwritten:
         click.echo(OLD_BYTES, err=True)
 

@@ -370,6 +370,11 @@ def summary_text(summary: "RunSummary") -> str:
         (summary.windows_left, "windows are left for the next run"),
     )
     parts += [f"{n:,} {text}" for n, text in counts if n]
+    if summary.scored >= MANY and summary.flagged > summary.scored / 2:
+        parts.append(
+            "most of them were flagged, far more than alerts.per_day means to: they are unlike the payments that the model learned "
+            "from, or a rule fits them (fraudwatch drift, fraudwatch rules list)"
+        )
     if summary.stopped:
         parts.append("stopped on request; the next run continues from here")
     if not (any(n for n, _ in counts) or summary.scored or summary.trainings or summary.failures):
@@ -384,6 +389,7 @@ def challenger_text(run: "ChallengerRun") -> str:
     return f"challenger {run.name}: {summary_text(run.summary)}"
 
 
+MANY = 100  # scored transactions of a run, from which on a share of them says something
 SCORE_COLUMNS = [
     "transaction_id", "status", "score", "fraud_probability", "expected_loss", "flagged", "channel", "first_reason",
 ]  # fmt: skip

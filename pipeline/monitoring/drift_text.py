@@ -6,7 +6,7 @@ from typing import Any
 
 from detectors.drift.metrics import SCALES
 from pipeline.monitoring.drift_levels import VOLUME
-from pipeline.number_text import counted
+from pipeline.number_text import counted, percent
 
 Row = Mapping[str, Any]
 
@@ -17,16 +17,17 @@ METRIC_TEXTS = {
     "wasserstein": "moved by {:,.3f} standard deviations",
     "cramers_v": "Cramér's V {:,.3f}",
     "auc": "a classifier separates it from the reference with AUC {:,.3f}",
-    "missing": "{:.2%} missing",
-    "out_of_range": "{:.2%} outside the range of the reference",
-    "unseen": "{:.2%} with a value that is not in the reference",
-    "flag_rate": "{:.2%} of the payments flagged",
-    "fraud_rate": "{:.2%} of the payments fraud",
+    "missing": "{:%} missing",
+    "out_of_range": "{:%} outside the range of the reference",
+    "unseen": "{:%} with a value that is not in the reference",
+    "flag_rate": "{:%} of the payments flagged",
+    "fraud_rate": "{:%} of the payments fraud",
     "payments": "{:,.0f} payments",
     "per_entity": "{:,.3f} payments per entity",
     "median_delay": "frauds reported after {:,.3f} days (median)",
     "complete_lag": "labels complete to {:,.3f} days ago",
 }
+SHARE = "{:%}"  # the place of a share
 VALUE = re.compile(r"\{.*?\}")  # the place of a value in its text, with its format
 FEEDS = "check that files and polls arrive, and that no step is left undone"
 LABELS = "check that labels arrive completely"
@@ -112,4 +113,6 @@ def _is_below(row: Row) -> bool:
 
 def _number(text: str, value: float | None) -> str:
     place = VALUE.search(text)
-    return "unknown" if value is None or place is None else place[0].format(value)
+    if value is None or place is None:
+        return "unknown"
+    return percent(value) if place[0] == SHARE else place[0].format(value)

@@ -10,7 +10,7 @@ from pipeline.config.config import Config
 from pipeline.monitoring.drift_text import metric_text, remedy
 from pipeline.monitoring.quality_text import format_value
 from pipeline.notifications.burst import Burst, find_burst
-from pipeline.number_text import counted, exact, money, number, score_text
+from pipeline.number_text import counted, exact, money, number, percent, score_text
 from pipeline.sanitize import for_message as safe
 from pipeline.sanitize import id_for_message, value_for_message
 from pipeline.schedule.planning import day
@@ -76,7 +76,7 @@ def flags_digest(
     subject = f"{n} to review, worth {money(total, currency)}"
     lines = [f"{subject}: {_by_channel(rows)}.", ""]
     if burst is not None:
-        subject = f"burst: {burst.cases:,} cases, {subject}"
+        subject = f"burst: {counted(burst.cases, 'case')}, {subject}"
         lines += _burst_lines(burst, config)
     for row in largest:
         lines += _flag_lines(row, currency)
@@ -88,7 +88,7 @@ def flags_digest(
 
 
 def _burst_lines(burst: Burst, config: Config) -> Iterator[str]:
-    yield f"They are {burst.cases:,} cases, {burst.cases_of_day:,} of them of {burst.day}, where alerts.per_day is {config.alerts.per_day:,}."
+    yield f"They are {counted(burst.cases, 'case')}, {burst.cases_of_day:,} of them of {burst.day}, where alerts.per_day is {config.alerts.per_day:,}."
     if burst.entities:
         yield f"Most flags by {config.case_entity}:"
         yield from (f"- {safe(entity)}: {flags:,}" for entity, flags in burst.entities)
@@ -239,12 +239,12 @@ def _state_text(row: Row, config: Config) -> str:
     rate = (
         "no payments"
         if row["basis_points"] is None
-        else f"{number(row['basis_points'])} basis points, {row['share']:.0%} of the limit"
+        else f"{number(row['basis_points'])} basis points, {percent(row['share'])} of the limit"
     )
     expected = (
         ""
         if row["expected_share"] is None
-        else f"; at its end {number(row['expected_basis_points'])} are expected, {row['expected_share']:.0%}"
+        else f"; at its end {number(row['expected_basis_points'])} are expected, {percent(row['expected_share'])}"
     )
     return (
         f"{who}{rate} ({counted(row['reports'], 'report')}, {counted(row['payments'], 'payment')}){expected}"
@@ -269,7 +269,7 @@ def candidate_rejected(row: Row) -> Notification:
     if row["refusals"] > 1:
         days = (row["training_date"] - row["champion_trained_at"]) // DAY
         lines.append(
-            f"That is {row['refusals']} candidates in a row: model {row['champion_id']}, in force, was trained {days:,} days before."
+            f"That is {row['refusals']} candidates in a row: model {row['champion_id']}, in force, was trained {counted(days, 'day')} before."
         )
     if row["rule"] not in CORRECTED_IN_DATA:
         lines.append(
@@ -284,7 +284,7 @@ def model_promoted(row: Row) -> Notification:
     """A model was promoted."""
     key = f"model:{row['policy']}:{row['seq']}:{row['model_id']}"
     body = (
-        f"Model {row['model_id']} ({row['strategy']}, {row['n_fraud']:,} frauds among {row['n_mature']:,} mature transactions) scores "
+        f"Model {row['model_id']} ({row['strategy']}, {counted(row['n_fraud'], 'fraud')} among {counted(row['n_mature'], 'mature transaction')}) scores "
         f"from {_minute_text(row['effective_from'])} on, by {safe(row['by'])}: {safe(row['reason'])}\n\n"
         f"fraudwatch models show {row['model_id']} has the details; fraudwatch models rollback promotes the previous model again."
     )

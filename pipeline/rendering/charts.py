@@ -9,6 +9,7 @@ colour blindness; areas use cividis (Nuñez, Anderton & Renslow 2018), whose lig
 import json
 import math
 import re
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -29,7 +30,9 @@ DARK = {
 COLOURS = dict(zip(STRATEGIES, (ACCENT, TERTIARY, PRIMARY), strict=True))
 SHAPES = dict(zip(STRATEGIES, ("circle", "square", "triangle-up"), strict=True))
 DASHES = dict(zip(STRATEGIES, ([2, 3], [7, 3], [1, 0]), strict=True))
-IMAGE_WIDTH = 760  # px of an image before scaling
+IMAGE_WIDTH, NARROW_WIDTH = 760, 360  # px of an image before scaling, for a screen and for a telephone
+TITLE_CHARACTER = 7.5  # px that a character of a title takes
+CONTAINER = f"(containerSize()[0] || {IMAGE_WIDTH})"
 HEIGHT = 260
 SCHEME = "cividis"
 URL_PATTERN = re.compile(r"https?://(?!www\.w3\.org/)[^\s\"'`)]*")  # w3.org: XML namespaces, never fetched
@@ -125,6 +128,13 @@ def styled_channel(channel: str, field: str, styles: Mapping[str, Any], **more: 
     return getattr(altair, channel)(field, scale=scale, title=None, **more)
 
 
+def share_axis(digits: int = 0, **more: Any) -> Any:
+    """An axis of shares, whose labels have a space before the sign as everywhere."""
+    import altair
+
+    return altair.Axis(labelExpr=f"format(100 * datum.value, ',.{digits}~f') + ' %'", **more)
+
+
 def fixed_scale(low: float, high: float) -> Any:
     """A scale with exactly these limits."""
     import altair
@@ -145,7 +155,7 @@ def log_ticks(low: float, high: float, parts: Sequence[int] = (1,)) -> list[floa
 
 def responsive(then: str, otherwise: str) -> dict[str, str]:
     """One value on narrow screens, another on wide ones; image files count as wide."""
-    return {"expr": f"(containerSize()[0] || {IMAGE_WIDTH}) < 560 ? {then} : {otherwise}"}
+    return {"expr": f"{CONTAINER} < 560 ? {then} : {otherwise}"}
 
 
 def time_axis(field: str, padding: int = 0) -> Any:
@@ -183,12 +193,16 @@ def compile_to_vega(spec: VegaSpec) -> VegaSpec:
 
 
 def render_image(
-    charts: Sequence[Chart], image_format: str, option: str = "", colours: dict[str, str] = LIGHT
+    charts: Sequence[Chart],
+    image_format: str,
+    option: str = "",
+    colours: dict[str, str] = LIGHT,
+    width: int = IMAGE_WIDTH,
 ) -> bytes:
     """Charts below each other as PNG or SVG, with their titles; `option` is one of those of a single chart."""
     import vl_convert
 
-    parts = [_titled(chart, option) for chart in charts]
+    parts = [_titled(chart, option, width) for chart in charts]
     below = {"vconcat": [{key: part[key] for key in part.keys() - {"autosize", "config"}} for part in parts]}
     frame = {"config": CONFIG, "background": PAPER, "padding": 12}
     spec = with_colours((parts[0] if len(parts) == 1 else below) | frame, colours)
@@ -198,11 +212,14 @@ def render_image(
     return png
 
 
-def _titled(chart: Chart, option: str) -> VegaSpec:
+def _titled(chart: Chart, option: str, width: int) -> VegaSpec:
     """A chart of the width of an image, with its title and the option chosen."""
     text = f"{chart.title}: {option or chart.options[0]}" if chart.options else chart.title
-    title = {"text": text, "anchor": "start", "color": INK, "fontSize": 15, "offset": 12}
-    spec = chart.spec | {"width": IMAGE_WIDTH, "title": title}
+    lines = textwrap.wrap(text, int(width / TITLE_CHARACTER))
+    title = {"text": lines, "anchor": "start", "color": INK, "fontSize": 15, "offset": 12}
+    spec = chart.spec | {"width": width, "title": title}
+    if width < IMAGE_WIDTH:
+        spec = json.loads(json.dumps(spec).replace(CONTAINER, str(width)))
     if option:
         spec["params"] = [
             param | {"value": option} if param["name"] == "selected" else param for param in spec["params"]

@@ -44,6 +44,20 @@ def render_section(section: ReportSection, as_of: int) -> str:
     return template.render(section=section, charts=drawings, as_of=as_datetime(as_of))
 
 
+def chart_picture(name: str, alt: str) -> Markup:
+    """A chart of the report in a page of the console: the picture for the scheme and the width of the screen."""
+    sources = (
+        ("(max-width: 600px) and (prefers-color-scheme: dark)", "dark/narrow"), ("(max-width: 600px)", "light/narrow"),
+        ("(prefers-color-scheme: dark)", "dark/wide"),
+    )  # fmt: skip
+    others = Markup().join(
+        Markup('<source media="{}" srcset="/charts/{}/{}">').format(media, name, path)
+        for media, path in sources
+    )
+    image = Markup('<img src="/charts/{}/light/wide" alt="{}" loading="lazy" width="760" height="360">')
+    return Markup("<picture>{}{}</picture>").format(others, image.format(name, alt))
+
+
 def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("pipeline.rendering", ""),
@@ -53,7 +67,9 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.policies["json.dumps_kwargs"] = {"sort_keys": True, "separators": (",", ":")}
-    environment.globals.update(vega=_vega, cell_class=_cell_class, linked=with_page_links)
+    environment.globals.update(
+        vega=_vega, cell_class=_cell_class, linked=with_page_links, picture=chart_picture
+    )
     return environment
 
 

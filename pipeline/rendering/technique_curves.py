@@ -51,7 +51,7 @@ def precision_recall(curves: Mapping[str, Mapping[str, Sequence[float]]], name: 
 def _lines_of(curves: Mapping[str, Mapping[str, Sequence[float]]]) -> Any:
     import altair
 
-    axis = {"scale": altair.Scale(domain=[0, 1]), "axis": altair.Axis(format="%", tickCount=5)}
+    axis = {"scale": altair.Scale(domain=[0, 1]), "axis": charts.share_axis(tickCount=5)}
     rows: list[dict[str, Any]] = [
         {
             "technique": name, "x": recall, "y": precision,

@@ -17,6 +17,7 @@ from pipeline.config.sections import LabelsSection
 from pipeline.ingest.checks.disputes import OTHER, ReasonCodes
 from pipeline.ingest.formats.arrow_arrays import Arrow, Bools, as_bools
 from pipeline.ingest.formats.columns import texts
+from pipeline.number_text import percent
 from pipeline.schema_inference import names
 from pipeline.schema_inference.column_profile import ColumnProfile
 from pipeline.schema_inference.draft import CHECK, SchemaDraft, quoted
@@ -209,7 +210,7 @@ def _decide_words(draft: SchemaDraft, column: ColumnProfile) -> None:
         reason = f"{CHECK}its values say what was fraud"
     draft.take("is_fraud", column, reason)
     share = float(is_fraud(draft).mean())
-    draft.reasons["is_fraud"][-1] += f", yes in {share:.2%} of the rows"
+    draft.reasons["is_fraud"][-1] += f", yes in {percent(share)} of the rows"
     if share > 0.5:
         draft.note("is_fraud", CHECK + "more than half are fraud: check that 1 means fraud")
 
@@ -217,7 +218,7 @@ def _decide_words(draft: SchemaDraft, column: ColumnProfile) -> None:
 def _decide_only_fraud(draft: SchemaDraft, column: ColumnProfile) -> None:
     """Take a column such as one of reasons of disputes: `fraudulent` among them is fraud, and an empty value no label."""
     words = [word for word, kind in (_meanings(column) or {}).items() if kind == "fraud"]
-    share = f"{column.present / draft.rows:.2%} of the rows"
+    share = f"{percent(column.present / draft.rows)} of the rows"
     if names.fits(column.name, names.DISPUTE):
         write_reasons(draft, {value.lower() for value in column.distinct}, words)
         kind = "reasons of disputes"
@@ -291,7 +292,7 @@ def _find_known_at(draft: SchemaDraft, label: ColumnProfile) -> None:
         draft.take(
             "known_at",
             known_at,
-            f"when the labels became known, by its name; in {known_at.present / draft.rows:.1%} of the rows",
+            f"when the labels became known, by its name; in {percent(known_at.present / draft.rows)} of the rows",
         )
 
 

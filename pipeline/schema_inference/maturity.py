@@ -16,6 +16,7 @@ from scipy.stats import binom, mannwhitneyu
 from detectors.evaluation.label_delay import delay_curve
 from pipeline.config.sections import LabelsSection
 from pipeline.durations import format_duration
+from pipeline.number_text import percent
 from pipeline.schema_inference.draft import CHECK, ReportDelays, SchemaDraft, quoted
 from pipeline.schema_inference.labels import is_fraud, says_genuine
 from pipeline.schema_inference.volume import Volume
@@ -58,7 +59,7 @@ class _Shares:
 
     def __str__(self) -> str:
         newest = "the newest day" if self.young == 1 else f"the newest {self.young} days"
-        return f"{self.older:.2%} of the payments older than {self.old} days are fraud, and {self.younger:.2%} of {newest}"
+        return f"{percent(self.older)} of the payments older than {self.old} days are fraud, and {percent(self.younger)} of {newest}"
 
 
 def decide_labels(draft: SchemaDraft, volume: Volume, span: str) -> None:
@@ -80,9 +81,7 @@ def _decide_zeros(draft: SchemaDraft, volume: Volume) -> Zeros:
         return "none"
     filled = draft.fraud.present / draft.rows
     if filled < FILLED:
-        reason = (
-            f"{CHECK}only {filled:.1%} of the rows have a label, so somebody has established what is genuine"
-        )
+        reason = f"{CHECK}only {percent(filled)} of the rows have a label, so somebody has established what is genuine"
         draft.decide("genuine_means", "genuine", reason)
         return "genuine"
     shares = _Shares.of(volume)
@@ -118,7 +117,7 @@ def _decide_maturity(draft: SchemaDraft, days: int, span: str, zeros: Zeros) -> 
     at_once = zeros in ("unclear", "genuine")
     delay = 0.0 if draft.reports is None else _days_of_delay(draft.reports)
     if draft.reports is not None and len(draft.reports.rows) >= REPORTS_MIN and delay <= days / 2:
-        reported = f"{REPORTED:.0%} of {len(draft.reports.rows):,} frauds were reported within {max(1, delay):,.0f} days"
+        reported = f"{percent(REPORTED)} of {len(draft.reports.rows):,} frauds were reported within {max(1, delay):,.0f} days"
         _write_maturity(draft, max(1, math.ceil(delay)) * DAY, reported)
         return
     chosen = next((age for age in MATURITIES if age <= days / 4), 0)
@@ -128,7 +127,7 @@ def _decide_maturity(draft: SchemaDraft, days: int, span: str, zeros: Zeros) -> 
         chosen = max(chosen, 14)
     reason = f"with {format_duration(LabelsSection().maturity)} too little would be mature: {span}"
     if delay > chosen:
-        reason += f"; {CHECK}5% of the frauds were reported later than {delay:,.0f} days, and count as genuine until then"
+        reason += f"; {CHECK}5 % of the frauds were reported later than {delay:,.0f} days, and count as genuine until then"
     elif zeros == "genuine":
         reason += ", and its labels also say what is genuine"
     else:
@@ -155,7 +154,9 @@ def _decide_maturity_by(draft: SchemaDraft, reports: ReportDelays) -> None:
         return
     days = days_by_field[name]
     listed = ", ".join(f"{value} {n:,}" for value, n in days.items())
-    reason = f"{REPORTED:.0%} of the frauds were reported within so many days by {quoted(name)}: {listed}"
+    reason = (
+        f"{percent(REPORTED)} of the frauds were reported within so many days by {quoted(name)}: {listed}"
+    )
     draft.decide("labels.maturity_by", {name: {value: f"{n}d" for value, n in days.items()}}, reason)
 
 

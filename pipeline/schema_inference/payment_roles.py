@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from pipeline.ingest.formats import columns as columns_of
 from pipeline.ingest.formats import validators
 from pipeline.ingest.formats.grammars.numbers import currencies_of
+from pipeline.number_text import percent
 from pipeline.schema_inference import names
 from pipeline.schema_inference.column_profile import CURRENCIES, ColumnProfile
 from pipeline.schema_inference.draft import CHECK, SchemaDraft, quoted
@@ -158,7 +159,9 @@ def find_original(draft: SchemaDraft) -> None:
     if original is None or draft.transaction is None:
         draft.decide("original_id", "", "no column names the refunded payment")
     else:
-        draft.take("original_id", original, f"present in {original.present / draft.rows:.1%} of the rows")
+        draft.take(
+            "original_id", original, f"present in {percent(original.present / draft.rows)} of the rows"
+        )
 
 
 def _refers(draft: SchemaDraft, column: ColumnProfile) -> bool:
@@ -266,7 +269,7 @@ def find_amount(draft: SchemaDraft) -> None:
     draft.take("amount", column, reason + by_name)
     negative = float((amounts < 0).sum() / np.isfinite(amounts).sum())
     if negative >= DEBITS:
-        reason = f"payments are written as debits: {negative:.0%} of the amounts are negative, and so all money would be"
+        reason = f"payments are written as debits: {percent(negative)} of the amounts are negative, and so all money would be"
         draft.note("amount", f"{CHECK}{reason}: convert the sign in the export or in a query")
     _note_other_half(draft, column)
     _note_kinds(draft)
@@ -296,7 +299,7 @@ def _note_kinds(draft: SchemaDraft) -> None:
     listed = []
     for place in np.argsort(-kind.counts, kind="stable").tolist():
         negative = float((amount.numbers[kind.codes == place] < 0).mean())
-        share = "all negative" if negative == 1 else f"{negative:.0%} negative"
+        share = "all negative" if negative == 1 else f"{percent(negative)} negative"
         listed.append(f"{kind.distinct[place]} {kind.counts[place]:,}" + (f" ({share})" if negative else ""))
     draft.note("refund_kinds", f"{CHECK}which of them give money back? {', '.join(listed)}")
 

@@ -6,6 +6,7 @@ Only what differs from the defaults is written, with its reason.
 
 from pipeline.config.sections import AlertsSection, LabelsSection, TrainingSection
 from pipeline.durations import format_duration, parse_duration
+from pipeline.number_text import percent
 from pipeline.schema_inference.draft import SchemaDraft
 from pipeline.schema_inference.maturity import decide_labels
 from pipeline.schema_inference.volume import Volume
@@ -37,7 +38,7 @@ def decide_settings(draft: SchemaDraft, volume: Volume) -> None:
     flags = max(1, round(FLAGGED * daily))
     if flags < AlertsSection().per_day:
         reason = (
-            f"about {FLAGGED:.0%} of {daily:,.0f} payments a day"
+            f"about {percent(FLAGGED)} of {daily:,.0f} payments a day"
             if flags > 1
             else f"{daily:,.0f} payments a day"
         )

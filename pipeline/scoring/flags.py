@@ -44,6 +44,7 @@ def flags_of(
         raw_chosen,
         model.detector.encode(raw_chosen),
         scores.channel[flagged_places],
+        model.drift_reference.features,
     )
     contributions = contributions_of(model, flagged)
     return [

@@ -16,6 +16,7 @@ from storage.database.column_types import as_datetime
 from storage.frames import DAY, HOUR, SECOND
 
 NO_VALUE = "NO_VALUE"
+OFF_HOURS = {"night": "at night", "weekend": "at the weekend"}  # what times are compared by
 WIDE = 3.0  # a typical factor between amounts, from which on they vary widely
 # From so many standard deviations on.
 DEVIATIONS = ((3.0, "far {side}"), (1.5, "clearly {side}"), (0.5, "a little {side}"), (0.0, "close to"))
@@ -35,6 +36,10 @@ class ReasonFacts:
     is_imputed: bool = False  # whether the payment has no such value, and `value` is that of others
     frauds: float = 0.0  # that a rate is made from
     payments: float = 0.0  # among which they are
+    compared: str = ""  # the feature by which earlier payments are compared
+    shares: tuple[float, float] | None = (
+        None  # of earlier payments with at most its value, and with at least it
+    )
 
     @property
     def whose(self) -> str:
@@ -134,15 +139,19 @@ def _spread(facts: ReasonFacts) -> str:
     if factor < 1.005:
         return f"{facts.whose}'s amounts were all alike {facts.before}"
     if factor < 2:
-        return f"{facts.whose}'s amounts vary little: typically by {percent(factor - 1)} {facts.before}"
-    much = " widely" if factor >= WIDE else ""
-    return f"{facts.whose}'s amounts vary{much}: typically by a factor of {number(factor, 2)} {facts.before}"
+        text = f"{facts.whose}'s amounts vary little: typically by {percent(factor - 1)} {facts.before}"
+    else:
+        much = " widely" if factor >= WIDE else ""
+        text = (
+            f"{facts.whose}'s amounts vary{much}: typically by a factor of {number(factor, 2)} {facts.before}"
+        )
+    return text + _how_common(facts, "much", "little")
 
 
 def _usual_amount(facts: ReasonFacts) -> str:
     if facts.is_imputed:
         return f"no payment of {facts.whose} {facts.before}"
-    return f"payments of {facts.whose} are {facts.value:,.2f} on average {facts.before}"
+    return f"payments of {facts.whose} are {facts.value:,.2f} on average {facts.before}{_how_common(facts, 'high', 'low')}"
 
 
 def _ago(seconds: float) -> str:
@@ -155,10 +164,10 @@ def _ago(seconds: float) -> str:
 def _recent_activity(facts: ReasonFacts) -> str:
     """In words that are true also where there is no earlier payment, or none within what was read of the past."""
     if facts.value >= 2 * 86400:
-        return f"no payment of {facts.whose} in the {_ago(facts.value)} before"
+        return f"no payment of {facts.whose} in the {_ago(facts.value)} before{_how_common(facts, '', '')}"
     if facts.value < 0.5:
-        return f"at the same moment as another payment of {facts.whose}"
-    return f"{_ago(facts.value)} after {facts.whose}'s last payment"
+        return f"at the same moment as another payment of {facts.whose}{_how_common(facts, '', '')}"
+    return f"{_ago(facts.value)} after {facts.whose}'s last payment{_how_common(facts, 'late', 'soon')}"
 
 
 def _fraud_history(facts: ReasonFacts) -> str:
@@ -189,9 +198,28 @@ def _new_pair(facts: ReasonFacts) -> str:
     return f"earlier payments of this {names[0]} with this {names[1]}"
 
 
+def _how_common(facts: ReasonFacts, high: str, low: str) -> str:
+    """How many earlier payments have a value as high, or as low where that is rarer; the words may be empty."""
+    if facts.shares is None:
+        return ""
+    share, word = min((facts.shares[1], high), (facts.shares[0], low), key=lambda each: each[0])
+    rounded = round(share, 2) if share >= 0.01 else float(f"{share:.1g}")  # as exact as a bin is
+    many = f"about {percent(rounded)} of earlier payments" if share else "no earlier payment"
+    return f", as {word} in {many}" if word else f", as in {many}"
+
+
+def _amount(facts: ReasonFacts) -> str:
+    return f"amount is {amount(facts.amount)} {facts.currency}{_how_common(facts, 'large', 'small')}"
+
+
+def _field_value(facts: ReasonFacts) -> str:
+    return f"{_spoken(facts.feature.name)} is {exact(facts.value)}{_how_common(facts, 'high', 'low')}"
+
+
 def _velocity(facts: ReasonFacts) -> str:
     n = round(facts.value)
-    return f"{counted(n, 'payment') if n else 'no payment'} of {facts.whose} {facts.before}"
+    many = f"{counted(n, 'payment') if n else 'no payment'} of {facts.whose} {facts.before}"
+    return many + _how_common(facts, "many", "few" if n else "")
 
 
 def _category(facts: ReasonFacts) -> str:
@@ -206,17 +234,20 @@ def _category(facts: ReasonFacts) -> str:
 
 def _time_of_day(facts: ReasonFacts) -> str:
     holiday = " on a holiday" if facts.feature.name == "is_holiday" and facts.value > 0 else ""
-    return f"it happened{holiday} on a {as_datetime(facts.event_time):%A at %H:%M} UTC"
+    text = f"it happened{holiday} on a {as_datetime(facts.event_time):%A at %H:%M} UTC"
+    if facts.shares is None:
+        return text
+    return f"{text}, {OFF_HOURS[facts.compared]}, as about {percent(facts.shares[1])} of earlier payments"
 
 
 TEXTS: Mapping[str, Callable[[ReasonFacts], str]] = {
-    "AMOUNT": lambda facts: f"amount is {amount(facts.amount)} {facts.currency}",
+    "AMOUNT": _amount,
     "AMOUNT_ABOVE_USUAL": _deviation,
     "AMOUNT_AGAINST_FIELD": _against_field,
     "AMOUNT_AGAINST_MEAN": _ratio,
     "AMOUNT_SPREAD": _spread,
     "CATEGORY": _category,
-    "FIELD_VALUE": lambda facts: f"{_spoken(facts.feature.name)} is {exact(facts.value)}",
+    "FIELD_VALUE": _field_value,
     "FRAUD_HISTORY": _fraud_history,
     "KNOWN_FRAUD": _known_fraud,
     "NEW_PAIR": _new_pair,

@@ -1,16 +1,17 @@
 """Reasons of flags: which features raised a score, what is usual there, and what share of the score is theirs."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from detectors.drift.histograms import ReferenceHistograms
 from detectors.model.model import Model
 from pipeline.config.config import Config
 from pipeline.features.catalogue import Feature, FeatureCatalogue
-from pipeline.scoring.reason_text import ReasonFacts, categorical_field, reason_code, reason_text
+from pipeline.scoring.reason_text import OFF_HOURS, ReasonFacts, categorical_field, reason_code, reason_text
 from storage.frames import Transactions
 
 Floats = NDArray[np.float64]
@@ -25,12 +26,13 @@ REASONS_MIN = 3  # with fewer, a reviewer has nothing to compare
 
 @dataclass(frozen=True)
 class FlaggedRows:
-    """The flagged rows of a window, with the features that reasons are made from."""
+    """The flagged rows of a window, with the features that reasons are made from, and what is usual among earlier payments."""
 
     rows: Transactions
     raw: Floats
     values: Floats  # final features
     channel: NDArray[np.object_]
+    reference: ReferenceHistograms = field(default_factory=lambda: ReferenceHistograms((), ()))
 
 
 def contributions_of(model: Model, flagged: FlaggedRows) -> Floats:
@@ -82,6 +84,10 @@ def _facts(
     frauds, payments = rates.get(feature.name, (0.0, 0.0))
     stored = dict(features.encoding.passthrough).get(feature.name)
     is_imputed = stored is not None and bool(np.isnan(flagged.raw[place, stored]))
+    at = {name: float(flagged.raw[place, column]) for name, column in features.encoding.passthrough}
+    compared = "amount" if feature.code == "AMOUNT" else feature.name
+    if feature.code == "TIME_OF_DAY":
+        compared = next((name for name in OFF_HOURS if at.get(name, 0) > 0), "")
     return ReasonFacts(
         feature=feature,
         value=float(flagged.values[place, column]),
@@ -93,7 +99,19 @@ def _facts(
         is_imputed=is_imputed,
         frauds=float(frauds),
         payments=float(payments),
+        compared=compared,
+        shares=_shares_around(flagged.reference, compared, at.get(compared)),
     )
+
+
+def _shares_around(
+    reference: ReferenceHistograms, name: str, value: float | None
+) -> tuple[float, float] | None:
+    """Shares of earlier payments with at most this value of a feature, and with at least it; None if they are not known."""
+    if value is None or np.isnan(value) or name not in reference.names:
+        return None
+    shares = reference.histograms[reference.names.index(name)].shares_around(value)
+    return None if np.isnan(shares[0]) else shares
 
 
 def _absent_column(

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from pipeline.config.config import Config, as_toml
 from pipeline.features.history import History
+from pipeline.number_text import percent
 from pipeline.training.training_set import payers
 from storage.frames import Coded, Floats, Ints
 
@@ -53,7 +54,7 @@ class Leak:
         """What the field tells."""
         state = f" where it is {self.state}" if self.state else " with certain values of it"
         return (
-            f"{self.name} tells the label: of the payments{state} {self.precision:.1%} are fraud, and they are {self.recall:.0%} "
+            f"{self.name} tells the label: of the payments{state} {percent(self.precision)} are fraud, and they are {percent(self.recall)} "
             "of all frauds"
         )
 

@@ -54,10 +54,12 @@ from pipeline.config.costs import at_risk, at_stake
 from pipeline.features import history as feature_history
 from pipeline.features.history import Floats, History
 from pipeline.features.label_history import known_since
+from pipeline.number_text import counted
 from pipeline.schedule.run_context import HistoryReader
 from pipeline.scoring.model_cache import ModelCache
 from pipeline.training import train
 from pipeline.training.answers import is_answered
+from pipeline.training.gate_texts import RULE_TEXTS
 from pipeline.training.learned_payments import has_changed, is_lower, learned_ranking
 from pipeline.training.prevalence import Reviews
 from pipeline.training.readiness import LEAK, ReadinessFinding
@@ -415,8 +417,8 @@ def _sentence(window: EvaluationWindow, champion_id: int, rule: str, m: Mapping[
         f"cost {m['cost']:,.0f} against {m['cost_champion']:,.0f} "
         f"(difference {m['cost_difference']:+,.0f}, {m['cost_lower']:+,.0f} to {m['cost_upper']:+,.0f})"
     )
-    where = f"from {begin} to {end} ({window.transactions:,} transactions, {window.frauds:,} of them fraud)"
-    message = f"The candidate is {VERDICT_TEXTS[rule]} than model {champion_id} on transactions that neither was fitted on, {where}: {ap}, {cost}."
+    where = f"from {begin} to {end} ({counted(window.transactions, 'transaction')}, {window.frauds:,} of them fraud)"
+    message = f"The candidate is {RULE_TEXTS[rule]} than model {champion_id} on transactions that neither was fitted on, {where}: {ap}, {cost}."
     if rule not in REJECTING:
         return message
     return f"{message} Model {champion_id} stays in force."
@@ -429,11 +431,3 @@ RULES = {
     (-1, 0): "WORSE_AP", (0, -1): "WORSE_COST", (-1, -1): "WORSE",
 }  # fmt: skip
 REJECTING = frozenset({"WORSE_AP", "WORSE_COST", "WORSE"})
-VERDICT_TEXTS = {
-    "BETTER": "better",
-    "NOT_WORSE": "not significantly worse",
-    "MIXED": "better by one metric and worse by the other",
-    "WORSE_AP": "worse by average precision",
-    "WORSE_COST": "more costly",
-    "WORSE": "worse and more costly",
-}

@@ -18,13 +18,13 @@ from scipy.stats import chi2_contingency, mannwhitneyu
 from detectors.drift.histograms import COARSE_BINS, ReferenceHistograms
 from detectors.drift.metrics import Drift, compare
 from detectors.evaluation.label_delay import nowcast
-from detectors.evaluation.prevalence import PrevalenceEstimate, describe_cases, percent
+from detectors.evaluation.prevalence import PrevalenceEstimate, describe_cases
 from detectors.inputs.encoding import Encoder
 from detectors.inputs.sample import Sample
 from pipeline.config.config import Config
 from pipeline.features.catalogue import FeatureCatalogue
 from pipeline.features.history import History
-from pipeline.number_text import exact
+from pipeline.number_text import counted, exact, percent
 from pipeline.training.delay_tail import OTHERS, REPORTS_MIN, FraudReports, maturity_groups, reports_of
 from pipeline.training.leaks import find_leaks, trusted_line
 from storage.frames import DAY, Coded, Ints
@@ -194,7 +194,7 @@ def _reviews(data: TrainingData) -> Iterator[ReadinessFinding]:
         "hint", "REVIEWED",
         f"{reviews.reviewed:,} mature payments were reviewed and {reviews.censored:,} stopped or refunded without a verdict; the fraud "
         f"rate is {percent(prevalence)} with comparable payments in their place, {percent(reviews.uncorrected)} with verdicts at their word",
-        f"nothing if reviewers call about {reviews.false_verdicts:.0%} of genuine payments fraud, as comparable payments show; alerts.audit_per_day draws "
+        f"nothing if reviewers call about {percent(reviews.false_verdicts)} of genuine payments fraud, as comparable payments show; alerts.audit_per_day draws "
         "payments at random, which measure it better",
         {
             "reviewed": reviews.reviewed, "censored": reviews.censored, "false_verdicts": reviews.false_verdicts,
@@ -207,7 +207,7 @@ def _inverted(data: TrainingData) -> Iterator[ReadinessFinding]:
     share = data.prevalence.prevalence or 0.0
     if share > 0.5:
         yield ReadinessFinding(
-            "error", "LABELS_INVERTED", f"{share:.0%} of the mature transactions are labelled fraud",
+            "error", "LABELS_INVERTED", f"{percent(share)} of the mature transactions are labelled fraud",
             "check labels.is_fraud: 1 means fraud; undo the batch of labels and ingest it again", {"share": share},
         )  # fmt: skip
 
@@ -235,7 +235,7 @@ def _clusters(data: TrainingData) -> Iterator[ReadinessFinding]:
     frauds, effective = data.prevalence.positives, data.prevalence.effective
     if frauds >= FRAUDS_MIN and effective < CLUSTERED * frauds:
         yield ReadinessFinding(
-            "warning", "FEW_ENTITIES", f"{frauds:,.0f} frauds are on few entities: they are {describe_cases(effective)}",
+            "warning", "FEW_ENTITIES", f"{counted(round(frauds), 'fraud is', 'frauds are')} on few entities: they are {describe_cases(effective)}",
             "different frauds teach more than many alike: label flags of channel novelty first",
             {"frauds": frauds, "effective": effective},
         )  # fmt: skip
@@ -247,7 +247,7 @@ def _labels(data: TrainingData) -> Iterator[ReadinessFinding]:
     behind = (date - int(data.history.completeness.at(np.array([date], dtype=np.int64))[0])) / DAY
     if len(data.history.labels) and behind > max(config.labels.longest_maturity / DAY, 7):
         yield ReadinessFinding(
-            "warning", "LABELS_STALE", f"labels are complete only until {behind:,.0f} days before the training date",
+            "warning", "LABELS_STALE", f"labels are complete only until {counted(round(behind), 'day')} before the training date",
             "ingest newer labels, if only an empty file that says until when all frauds are reported", {"days": behind},
         )  # fmt: skip
 
@@ -283,8 +283,8 @@ def _too_short(reports: FraudReports, name: str, value: str, maturity: int) -> I
     )
     yield ReadinessFinding(
         "warning", "MATURITY_TOO_SHORT",
-        f"{by_then:.0%} of fraud{of} is reported within {key} ({days:g} days); each reported fraud counts for those that are missing at its age",
-        f'set {key} = "{int(np.ceil(needed))}d" to cover {MATURE_SHARE:.0%}',
+        f"{percent(by_then)} of fraud{of} is reported within {key} ({days:g} days); each reported fraud counts for those that are missing at its age",
+        f'set {key} = "{int(np.ceil(needed))}d" to cover {percent(MATURE_SHARE)}',
         {"share": by_then, "days": needed, "reports": curve.n},
     )  # fmt: skip
 
@@ -305,7 +305,7 @@ def _different_delays(data: TrainingData, reports: FraudReports) -> Iterator[Rea
     spans = ", ".join(f'"{value}" = "{span}d"' for value, span in sorted(days.items()))
     yield ReadinessFinding(
         "hint", "DELAYS_DIFFER",
-        f"{MATURE_SHARE:.0%} of fraud is reported within {days[quick]} days for {name} {quick}, but within {days[slow]} for {slow}",
+        f"{percent(MATURE_SHARE)} of fraud is reported within {days[quick]} days for {name} {quick}, but within {days[slow]} for {slow}",
         f"set labels.maturity_by = {{{name} = {{{spans}}}}}: quick values teach earlier, slow ones hide no fraud as genuine",
         {"field": name, "days": {value: float(span) for value, span in days.items()}},
     )  # fmt: skip
@@ -333,20 +333,20 @@ def _time(data: TrainingData) -> Iterator[ReadinessFinding]:
     future = float((times > data.date).mean())
     if future > 0.01:
         yield ReadinessFinding(
-            "error", "FUTURE_DATES", f"{future:.1%} of the transactions are dated after the training date",
+            "error", "FUTURE_DATES", f"{percent(future)} of the transactions are dated after the training date",
             "check schema.event_time and schema.timezone; undo the batch and ingest it again", {"share": future},
         )  # fmt: skip
     days = times // DAY
     empty = int(days[-1] - days[0] + 1 - len(np.unique(days)))
     if empty > GAP_SHARE * (days[-1] - days[0] + 1):
         yield ReadinessFinding(
-            "warning", "TIME_GAPS", f"{empty:,} of {days[-1] - days[0] + 1:,} days have no transaction",
+            "warning", "TIME_GAPS", f"{empty:,} of {days[-1] - days[0] + 1:,} days {'has' if empty == 1 else 'have'} no transaction",
             "ingest the missing days: features treat a missing day as a quiet one", {"days": empty},
         )  # fmt: skip
     late = data.history.transactions.ingested_at[rows] > times + data.config.schedule.allowed_lateness
     if late.mean() > LATE_SHARE:
         yield ReadinessFinding(
-            "warning", "ARRIVES_LATE", f"{late.mean():.0%} of the transactions arrived after schedule.allowed_lateness",
+            "warning", "ARRIVES_LATE", f"{percent(late.mean())} of the transactions arrived after schedule.allowed_lateness",
             "raise it, or ingest more often: a late transaction is scored late, and features of others miss it",
             {"share": float(late.mean())},
         )  # fmt: skip
@@ -367,17 +367,17 @@ def _field(
 ) -> Iterator[ReadinessFinding]:
     if missing > MISSING:
         yield ReadinessFinding(
-            "warning", "FIELD_MISSING", f"{name} is missing in {missing:.0%} of the transactions",
+            "warning", "FIELD_MISSING", f"{name} is missing in {percent(missing)} of the transactions",
             "map it in [schema] to the name in your data, or leave it out", {"field": name, "share": missing},
         )  # fmt: skip
     elif commonest > CONSTANT:
         yield ReadinessFinding(
-            "hint", "FIELD_CONSTANT", f"{name} has one value in {commonest:.1%} of the transactions",
+            "hint", "FIELD_CONSTANT", f"{name} has one value in {percent(commonest)} of the transactions",
             "leave it out of [schema]: a constant carries no information", {"field": name, "share": commonest},
         )  # fmt: skip
     elif category and distinct > IDENTIFIER:
         yield ReadinessFinding(
-            "warning", "FIELD_IDENTIFIES", f"{name} has a distinct value in {distinct:.0%} of the transactions",
+            "warning", "FIELD_IDENTIFIES", f"{name} has a distinct value in {percent(distinct)} of the transactions",
             "an identifier is not a category: leave it out, or make it one of schema.entities",
             {"field": name, "share": distinct},
         )  # fmt: skip
@@ -393,7 +393,7 @@ def _entities(data: TrainingData) -> Iterator[ReadinessFinding]:
         if share > DOMINANT:
             value = str(column.values[place])
             yield ReadinessFinding(
-                "warning", "ENTITY_DOMINATED", f"{value!r} is the {name} of {share:.0%} of the transactions",
+                "warning", "ENTITY_DOMINATED", f"{value!r} is the {name} of {percent(share)} of the transactions",
                 "if it stands for a missing value, make it empty in the data: it counts as one customer with a very long history",
                 {"field": name, "value": value, "share": share},
             )  # fmt: skip
@@ -439,7 +439,7 @@ def _repeated(data: TrainingData) -> Iterator[ReadinessFinding]:
     if repeated > REPEATED:
         yield ReadinessFinding(
             "warning", "REPEATED_ROWS",
-            f"{repeated:.1%} of the transactions equal another in time, amount and all entities",
+            f"{percent(repeated)} of the transactions equal another in time, amount and all entities",
             "a payment with two ids counts twice: check schema.transaction_id", {"share": repeated},
         )  # fmt: skip
 
@@ -449,7 +449,7 @@ def _amounts(data: TrainingData) -> Iterator[ReadinessFinding]:
     negative = float((amount < 0).mean()) if len(amount) else 0.0
     if 0 < negative < 1:
         yield ReadinessFinding(
-            "warning", "AMOUNT_SIGNS", f"{negative:.1%} of the payments have a negative amount",
+            "warning", "AMOUNT_SIGNS", f"{percent(negative)} of the payments have a negative amount",
             "set schema.kind and schema.refund_kinds, or give all amounts the same sign", {"share": negative},
         )  # fmt: skip
 

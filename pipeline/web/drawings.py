@@ -7,16 +7,16 @@ from math import cos, log10, pi, sin
 
 from markupsafe import Markup
 
+from pipeline.number_text import counted
 from pipeline.services.data.payments import PaymentRecord
 from pipeline.services.entity_graph import EntityGraph
 from pipeline.services.records import Amount
 
-WIDTH, HEIGHT = 760, 110  # of a timeline, px
-LEFT, RIGHT, TOP, BOTTOM = 58, 10, 10, 20
+HEIGHT, TOP, BOTTOM = 110, 10, 20  # of a timeline, px; it is as wide as its place
 RING = 150  # px between hops of the graph
 LABELS_MAX = 40  # nodes with a name in the picture
 NAME_WIDTH, NAME_HEIGHT = 90, 14  # px that a name takes
-NAMES_WIDTH, ROW_HEIGHT = 230, 24  # of a picture of intervals, px
+ROW_HEIGHT = 38  # of a picture of intervals, px
 ENDS = (1, 8, 3, 1)  # by hop, how many ends of the outermost ring a node takes at least
 
 
@@ -59,7 +59,7 @@ def draw_timeline(payments: Sequence[PaymentRecord], highlight: str | None) -> M
     span = max((last - first).total_seconds(), 1.0)
 
     def x(at: datetime) -> float:
-        return LEFT + (WIDTH - LEFT - RIGHT) * (at - first).total_seconds() / span
+        return 100 * (at - first).total_seconds() / span
 
     def y(amount: Amount) -> float:
         share = (log10(max(float(amount.value), 10**low)) - low) / (high - low)
@@ -70,23 +70,26 @@ def draw_timeline(payments: Sequence[PaymentRecord], highlight: str | None) -> M
         payments, key=lambda each: (each.transaction_id == highlight, each.status is not None)
     ):
         kind = _kind(each, highlight)
+        size = 5 if kind == "this" else 3.6 if kind else 2.6
         dots.append(
-            Markup('<circle class="dot {}" cx="{:.1f}" cy="{:.1f}" r="{}"/>').format(
-                kind, x(each.event_time), y(each.amount_base), 5 if kind == "this" else 3.6 if kind else 2.6
-            )
+            f'<circle class="dot {kind}" cx="{x(each.event_time):.2f}%" cy="{y(each.amount_base):.1f}" r="{size}"/>'
         )
     ticks = [Markup()] + [
-        Markup('<text x="{}" y="{:.1f}" text-anchor="end">{}</text>').format(
-            LEFT - 8, place + 4, f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
+        Markup('<text x="-12" y="{:.1f}" text-anchor="end">{}</text>').format(
+            place + 4, f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
         )
         for value, place in ((10**high, TOP), (10**low, HEIGHT - BOTTOM))
     ]
     axis = Markup(
-        '<line class="axis" x1="{0}" x2="{1}" y1="{2}" y2="{2}"/><text x="{0}" y="{3}">{4}</text><text x="{1}" y="{3}" text-anchor="end">{5}</text>'
-    ).format(LEFT, WIDTH - RIGHT, HEIGHT - BOTTOM + 3, HEIGHT - 3, f"{first:%d %b %Y}", f"{last:%d %b %Y}")
-    label = f"{len(payments)} payments from {first:%d %b %Y} to {last:%d %b %Y} by amount"
-    return Markup('<svg class="drawn" viewBox="0 0 {} {}" role="img" aria-label="{}">{}{}{}</svg>').format(
-        WIDTH, HEIGHT, label, axis, Markup().join(ticks), Markup().join(dots)
+        '<line class="axis" x1="0" x2="100%" y1="{0}" y2="{0}"/><text x="0" y="{1}">{2}</text><text x="100%" y="{1}" text-anchor="end">{3}</text>'
+    ).format(HEIGHT - BOTTOM + 3, HEIGHT - 3, f"{first:%d %b %Y}", f"{last:%d %b %Y}")
+    label = f"{counted(len(payments), 'payment')} from {first:%d %b %Y} to {last:%d %b %Y} by amount"
+    return Markup('<svg class="drawn timeline" height="{}" role="img" aria-label="{}">{}{}{}</svg>').format(
+        HEIGHT,
+        label,
+        axis,
+        Markup().join(ticks),
+        Markup("".join(dots)),  # noqa: S704 - numbers, and classes of our own
     )
 
 
@@ -101,41 +104,41 @@ def _kind(payment: PaymentRecord, highlight: str | None) -> str:
 
 
 def draw_intervals(intervals: Sequence[Interval], title: str) -> Markup:
-    """Values as dots on one axis from 0 on, each with its interval as a line."""
+    """Values as dots on one axis from 0 on, each under its name, with its interval as a line."""
     if not intervals:
         return Markup()
     highest = max(max(each.value, each.upper or 0.0) for each in intervals) or 1.0
     height = ROW_HEIGHT * len(intervals) + BOTTOM
 
-    def x(value: float) -> float:
-        return NAMES_WIDTH + (WIDTH - NAMES_WIDTH - 60) * max(value, 0.0) / highest
+    def x(value: float) -> str:
+        return f"{100 * max(value, 0.0) / highest:.2f}%"
 
     rows = []
     for place, each in enumerate(intervals):
-        y = ROW_HEIGHT * place + ROW_HEIGHT / 2
+        y = ROW_HEIGHT * (place + 1) - 10
         whisker = Markup()
         if each.lower is not None and each.upper is not None:
-            whisker = Markup('<line class="whisker" x1="{:.1f}" x2="{:.1f}" y1="{y}" y2="{y}"/>').format(
+            whisker = Markup('<line class="whisker" x1="{}" x2="{}" y1="{y}" y2="{y}"/>').format(
                 x(each.lower), x(each.upper), y=y
             )
         rows.append(
             Markup(
-                '<text class="name" x="{}" y="{:.1f}" text-anchor="end">{}</text>{}<circle class="dot this" cx="{:.1f}" cy="{}" r="4"/>'
-            ).format(NAMES_WIDTH - 10, y + 4, each.name, whisker, x(each.value), y)
+                '<text class="name" y="{}">{}</text>{}<circle class="dot this" cx="{}" cy="{}" r="4"/>'
+            ).format(y - 10, each.name, whisker, x(each.value), y)
         )
     ticks = Markup().join(
-        Markup('<text x="{:.1f}" y="{}" text-anchor="middle">{:.3g}</text>').format(
-            x(value), height - 3, value
+        Markup('<text x="{}" y="{}" text-anchor="{}">{:.3g}</text>').format(
+            x(value), height - 3, anchor, value
         )
-        for value in (0.0, highest / 2, highest)
+        for value, anchor in ((0.0, "start"), (highest / 2, "middle"), (highest, "end"))
     )
-    axis = Markup('<line class="axis" x1="{}" x2="{:.1f}" y1="{y}" y2="{y}"/>').format(
-        NAMES_WIDTH, x(highest), y=height - BOTTOM + 2
+    axis = Markup('<line class="axis" x1="0" x2="100%" y1="{y}" y2="{y}"/>').format(y=height - BOTTOM + 2)
+    label = (
+        f"{title} of {counted(len(intervals), 'technique')} with 95 % intervals; the table beneath lists them"
     )
-    return Markup('<svg class="drawn" viewBox="0 0 {} {}" role="img" aria-label="{}">{}{}{}</svg>').format(
-        WIDTH, height, f"{title} of {len(intervals)} techniques with 95 % intervals; the table beneath lists them",
-        axis, Markup().join(rows), ticks,
-    )  # fmt: skip
+    return Markup('<svg class="drawn intervals" height="{}" role="img" aria-label="{}">{}{}{}</svg>').format(
+        height, label, axis, Markup().join(rows), ticks
+    )
 
 
 def draw_graph(graph: EntityGraph, nodes: Sequence[Node]) -> Markup:
@@ -164,7 +167,7 @@ def draw_graph(graph: EntityGraph, nodes: Sequence[Node]) -> Markup:
         )
         for at, node in enumerate(nodes)
     )
-    label = f"Graph of {len(nodes)} values that share payments; the table beneath lists them"
+    label = f"Graph of {counted(len(nodes), 'value')} with shared payments; the table beneath lists them"
     return Markup(
         '<svg class="drawn graph" width="{2:.0f}" height="{3:.0f}" viewBox="{0:.0f} {1:.0f} {2:.0f} {3:.0f}" role="group" '
         'aria-label="{4}">{5}{6}</svg>'

@@ -18,7 +18,9 @@ from markupsafe import Markup, escape
 from pipeline.api.context import RequestContext
 from pipeline.number_text import counted, exact, hundredths, mean_money, money, number, percent, score_text
 from pipeline.rendering.charts import DARK, LIGHT
+from pipeline.rendering.html_page import chart_picture
 from pipeline.rendering.text import safe_text, share
+from pipeline.sanitize import for_page
 from pipeline.services.records import Amount
 from pipeline.services.users.permissions import Caller, Permission
 from pipeline.web.assets import asset_address
@@ -27,6 +29,7 @@ SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; form-action 'self'; "
     "base-uri 'none'; frame-ancestors 'none'"
 )
+SENTENCE_MAX = 2_000  # characters
 NAVIGATION = (  # name, title, address, and what it needs
     ("queue", "Queue", "/queue", Permission.VIEW),
     ("missed", "Missed", "/missed", Permission.VIEW),
@@ -63,14 +66,18 @@ def environment() -> Environment:
         moment=moment,
         day=_day,
         words=_value_text,
+        sentence=_sentence_text,
         segment=_segment,
         share=share,
         percent=percent,
         score=_score,
-        score_in_100=_score_in_100,
         hundredths=hundredths,
     )
-    found.globals.update(asset=asset_address, colours={"light": LIGHT["paper"], "dark": DARK["paper"]})
+    found.globals.update(
+        asset=asset_address,
+        chart_picture=chart_picture,
+        colours={"light": LIGHT["paper"], "dark": DARK["paper"]},
+    )
     return found
 
 
@@ -125,13 +132,6 @@ def _score(score: float) -> Markup:
     return Markup('<span class="score" title="score {}">{}</span>').format(exact(score), score_text(score))
 
 
-def _score_in_100(score: float) -> Markup:
-    """A score as `_score` has it, always of 100 payments: for a column of scores that are far from each other."""
-    return Markup('<span class="score" title="score {}">{} in 100</span>').format(
-        exact(score), hundredths(1 - score)
-    )
-
-
 def moment(at: datetime | None) -> Markup:
     """A time; the script writes it in the viewer's zone."""
     if at is None:
@@ -149,6 +149,11 @@ def _day(at: datetime | None) -> str:
 def _value_text(text: object) -> Markup:
     """A value from outside: sanitised unless it is markup, and set apart from the direction of the text around it."""
     return Markup("<bdi>{}</bdi>").format(text if isinstance(text, Markup) else escape(safe_text(text)))
+
+
+def _sentence_text(text: str) -> Markup:
+    """A sentence of the monitor or of a person, which may be longer than a value."""
+    return Markup("<bdi>{}</bdi>").format(for_page(text, SENTENCE_MAX))
 
 
 def _segment(text: str) -> str:

@@ -50,7 +50,7 @@ PAGE_ROUTES: Mapping[tuple[str, str], Needed] = {
     ("GET", "/comparisons/newest"): VIEW,
     ("GET", "/drift/newest"): VIEW,
     ("GET", "/sections/{name}"): VIEW,
-    ("GET", "/charts/{name}/{scheme}"): VIEW,
+    ("GET", "/charts/{name}/{scheme}/{width}"): VIEW,
     # administration
     ("GET", "/models"): VIEW,
     ("GET", "/models/{model_id}"): VIEW,

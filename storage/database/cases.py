@@ -183,6 +183,10 @@ def rebuild_cases(connection: Connection, case_entity: str) -> None:
     connection.execute(delete(case_counts))
     rows = [row for key, group in divided.items() if (row := _case(key, group))]
     _insert(connection, (), rows, _ranks_of_sampled(rows))
+    if connection.dialect.name == "postgresql":
+        connection.execute(
+            text("ANALYZE cases")
+        )  # until autovacuum comes by, pages of the queue would read every case
 
 
 class CaseCheck(NamedTuple):

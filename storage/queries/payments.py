@@ -1,6 +1,7 @@
 """Payments, flagged or not, with what became of them: one by its id, and those of an entity in the order of time."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Select, and_, func, select
@@ -42,21 +43,61 @@ def entity_page(
     entity: tuple[str, str],
     limit: int | None = None,
     after: Position | None = None,
+) -> RowPage:
+    """The payments of an entity (its column, and its value as it is stored), the newest first."""
+    with store.read() as connection:
+        ids, position = _timeline(connection, store, entity, limit, after)
+        rows = {row["transaction_id"]: row for row in payment_rows(connection, store, policy, ids)}
+    return RowPage([rows[name] for name in ids], position)
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """The ids of an entity's payments before a payment, the newest first, and after it, the oldest first; whether there are more before."""
+
+    before: list[str]
+    after: list[str]
+    is_cut: bool
+
+
+def payments_around(
+    store: Store,
+    policy: str,
+    entities: Sequence[tuple[str, str]],
+    at: Position,
+    n_before: int,
+    n_after: int,
+) -> tuple[list[Surroundings], dict[str, Row]]:
+    """The payments of several entities around a position in time, and all of them by their ids: read at once, for plans take longer than rows."""
+    with store.read() as connection:
+        found = []
+        for entity in entities:
+            before, more = _timeline(connection, store, entity, n_before, at)
+            after, _ = _timeline(connection, store, entity, n_after, at, oldest_first=True)
+            found.append(Surroundings(before, after, more is not None))
+        ids = {name for each in found for name in (*each.before, *each.after)}
+        rows = payment_rows(connection, store, policy, sorted(ids))
+    return found, {row["transaction_id"]: row for row in rows}
+
+
+def _timeline(
+    connection: Connection,
+    store: Store,
+    entity: tuple[str, str],
+    limit: int | None,
+    after: Position | None,
     *,
     oldest_first: bool = False,
-) -> RowPage:
-    """The payments of an entity (its column, and its value as it is stored), the newest first, or in the opposite order."""
+) -> tuple[list[str], Position | None]:
+    """The ids of a page of an entity's payments, and where the next page begins."""
     t, (column, value) = store.transactions.c, entity
     chosen = select(t.transaction_id).where(t[column] == value, _is_visible(store))
     keys = (
         SortKey(t.event_time, descending=not oldest_first),
         SortKey(t.transaction_id, descending=oldest_first),
     )
-    with store.read() as connection:
-        page = read_page(connection, chosen, keys, limit, after)
-        ids = [row["transaction_id"] for row in page.rows]
-        rows = {row["transaction_id"]: row for row in payment_rows(connection, store, policy, ids)}
-    return RowPage([rows[name] for name in ids], page.next_position)
+    page = read_page(connection, chosen, keys, limit, after)
+    return [row["transaction_id"] for row in page.rows], page.next_position
 
 
 def payment_row(store: Store, policy: str, transaction_id: str) -> Row:

@@ -69,7 +69,7 @@ DAILY = """
     SELECT day, strategy, channel, flagged, is_fraud, mature, COUNT(*) AS n,
            SUM(caught) AS caught, SUM(missed) AS missed, SUM(lost) AS lost,
            SUM(CASE WHEN in_time THEN 1 ELSE 0 END) AS in_time_n, SUM(CASE WHEN in_time THEN caught ELSE 0 END) AS in_time,
-           SUM(CASE WHEN stopped THEN 1 ELSE 0 END) AS stopped_n, SUM(CASE WHEN stopped THEN caught ELSE 0 END) AS saved,
+           SUM(CASE WHEN stopped THEN 1 ELSE 0 END) AS stopped_n, SUM(CASE WHEN stopped THEN caught - lost ELSE 0 END) AS saved,
            SUM(CASE WHEN late THEN 1 ELSE 0 END) AS late_n, SUM(CASE WHEN late THEN caught ELSE 0 END) AS late
     FROM scored GROUP BY 1, 2, 3, 4, 5, 6 ORDER BY 1, 2, 3, 4, 5, 6"""
 BINNED = """
@@ -113,8 +113,8 @@ def daily(store: Store, scope: Scope) -> list[Row]:
     """
     Number of scores by day, strategy, channel, flag, label and maturity, with the money of known fraud.
 
-    `caught` is what was at risk when it was flagged, of which `in_time` was answered before any report and `saved` was
-    stopped before a dispute, and `late` neither; `lost` is what it cost nevertheless, `missed` what was never flagged.
+    `caught` is what was at risk when it was flagged, of which `in_time` was answered before any report, `saved` was kept since the
+    payment was stopped before a dispute, and `late` is neither; `lost` is what it cost nevertheless, `missed` what was never flagged.
     """
     return _query_scored(store, scope, DAILY)
 
@@ -316,17 +316,18 @@ INSTANTS = ("start", "end", "as_of", "mature_until")
 
 
 def _rows(store: Store, sql: Any, parameters: Mapping[str, Any] | None = None) -> list[Row]:
+    """Rows with booleans as bool and sums as float on both engines."""
     with store.read() as connection:
-        return [_plain(dict(row)) for row in connection.execute(sql, dict(parameters or {})).mappings()]
-
-
-def _plain(plain: Row) -> Row:
-    """Booleans as bool and sums as float on both engines."""
-    for name in TRUTHS & plain.keys():
-        plain[name] = None if plain[name] is None else bool(plain[name])
-    for name in SUMS & plain.keys():
-        plain[name] = float(plain[name] or 0)
-    return plain
+        result = connection.execute(sql, dict(parameters or {}))
+        names = tuple(result.keys())
+        rows = [dict(zip(names, row, strict=True)) for row in result]
+    for name in TRUTHS & set(names):
+        for row in rows:
+            row[name] = None if row[name] is None else bool(row[name])
+    for name in SUMS & set(names):
+        for row in rows:
+            row[name] = float(row[name] or 0)
+    return rows
 
 
 TRUTHS = frozenset({"flagged", "is_fraud", "mature", "alarm"})

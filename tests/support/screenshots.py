@@ -102,7 +102,7 @@ def save(name: str, scheme: str, width: int, picture: bytes, target: Path | None
     image = Image.open(io.BytesIO(picture)).convert("RGB")
     for colours in (COLOURS, COLOURS // 2, COLOURS // 4):
         small = io.BytesIO()
-        image.quantize(colours, Image.Quantize.MAXCOVERAGE).save(small, "PNG", optimize=True)
+        image.quantize(colours, Image.Quantize.MAXCOVERAGE, kmeans=1).save(small, "PNG", optimize=True)
         if small.tell() <= BYTES_MAX:
             break
     ending = ("" if width == WIDTHS[0] else f"_{width}") + ("" if scheme == SCHEMES[0] else f"_{scheme}")

@@ -80,12 +80,12 @@ def diff_policies(
 
 def summary_lines(summary: "PolicyDiffSummary") -> Iterator[str]:
     """The differences as sentences."""
-    from pipeline.number_text import table_amount
+    from pipeline.number_text import counted, table_amount
 
     policy, against = summary.policy, summary.against
-    yield f"{summary.transactions:,} transactions were scored by both {against} and {policy}"
+    yield f"{counted(summary.transactions, 'transaction was', 'transactions were')} scored by both {against} and {policy}"
     if summary.in_sample:
-        yield f"{summary.in_sample:,} more are left out: a model was trained on them"
+        yield f"{counted(summary.in_sample, 'more is', 'more are')} left out: a model was trained on them"
     groups = (
         (f"only {against}", summary.only_against), (f"only {policy}", summary.only_policy), ("both", summary.both),
     )  # fmt: skip
@@ -96,7 +96,7 @@ def summary_lines(summary: "PolicyDiffSummary") -> Iterator[str]:
     gained = more.fraud_amount.value - less.fraud_amount.value
     yield (
         f"{policy} instead of {against}: {gained:+,.2f} {more.fraud_amount.currency} of known fraud caught, "
-        f"{more.flags - less.flags:+,} flags"
+        f"{more.flags - less.flags:+,} {'flag' if abs(more.flags - less.flags) == 1 else 'flags'}"
     )
 
 

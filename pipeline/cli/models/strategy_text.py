@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from pipeline.number_text import counted, exact, number
+from pipeline.number_text import counted, exact, number, percent
 
 if TYPE_CHECKING:
     from pipeline.services.models.strategy import (
@@ -53,8 +53,8 @@ def _explanation_lines(explanation: "ChoiceExplanation") -> Iterator[str]:
         "reason": explanation.sentence,
         "rule": f"{explanation.rule}: {RULE_TEXTS.get(explanation.rule, '')}",
         "next change": explanation.next_change,
-        "outlier share": f"{explanation.outlier_share:.0%} of flags go to the outlier detector alone",
-        "mature": f"{prevalence.mature:,.0f} transactions, {prevalence.positives:,.0f} of them fraud",
+        "outlier share": f"{percent(explanation.outlier_share)} of flags go to the outlier detector alone",
+        "mature": f"{counted(round(prevalence.mature), 'transaction')}, {prevalence.positives:,.0f} of them fraud",
         "effective": f"{counted(math.floor(prevalence.effective), 'independent fraud case')}; a cluster on one entity counts once",
         "prevalence": _prevalence_text(explanation),
         **_reviews_text(explanation),
@@ -89,7 +89,7 @@ def _reviews_text(explanation: "ChoiceExplanation") -> dict[str, str]:
         return {}
     return {
         "reviews": f"{reviews.reviewed:,} reviewed, {reviews.censored:,} stopped or refunded without a verdict; at their word the fraud "
-        f"rate is {number(100 * reviews.uncorrected)} %, and reviewers call {reviews.false_verdicts:.0%} of genuine payments fraud"
+        f"rate is {number(100 * reviews.uncorrected)} %, and reviewers call {percent(reviews.false_verdicts)} of genuine payments fraud"
     }
 
 
@@ -104,7 +104,7 @@ def _evidence_texts(evidence: "EvidenceSummary | None") -> Iterator[str]:
         yield "none: no fraud could be held out"
         return
     yield f"{exact(round(evidence.positives, 9))} held-out frauds"
-    yield f"a blend gives classifiers {evidence.classifier_weight:.0%} of the weight and finds {evidence.gain:+.2f} more of each fraud"
+    yield f"a blend gives classifiers {percent(evidence.classifier_weight)} of the weight and finds {evidence.gain:+.2f} more of each fraud"
     ranked = [each for each in evidence.metrics if each.average_precision is not None]
     if ranked:
         yield "average precision " + ", ".join(
@@ -123,6 +123,6 @@ def _cohort_text(cohort: "YoungCohort") -> str:
         "" if cohort.expected is None else f", about {cohort.expected:,.0f} expected from the label delay"
     )
     return (
-        f"{cohort.youngest_days:g} to {cohort.oldest_days:g} days old, {cohort.transactions:,} transactions, "
+        f"{cohort.youngest_days:g} to {cohort.oldest_days:g} days old, {counted(cohort.transactions, 'transaction')}, "
         f"{cohort.reported:,} frauds reported so far{expected}"
     )

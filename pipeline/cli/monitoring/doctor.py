@@ -102,13 +102,17 @@ def _clock(code: str, facts: "checks.ClockFacts") -> str:
 
 
 def _transactions(code: str, facts: "checks.TransactionFacts") -> str:
+    from pipeline.number_text import counted
+
     if code == "none_stored":
         return "none stored: run fraudwatch ingest transactions FILE first"
-    rejected = f", {facts.rejected:,} rejected rows (see rejected_rows)" if facts.rejected else ""
+    rejected = f", {counted(facts.rejected, 'rejected row')} (see rejected_rows)" if facts.rejected else ""
     return f"{facts.stored:,}, newest {_utc_text(facts.newest)}{rejected}"
 
 
 def _labels(code: str, facts: "checks.LabelFacts") -> str:
+    from pipeline.number_text import counted
+
     if code == "none_stored":
         return "none: outlier detection works without labels, classification needs them"
     unknown = longest = ""
@@ -118,7 +122,7 @@ def _labels(code: str, facts: "checks.LabelFacts") -> str:
         unknown = f"; {facts.without_transaction:,} are for ids that no transaction has: compare the ids in both files"
     return (
         f"{facts.stored:,} ({facts.frauds:,} fraud), newest known {_utc_text(facts.newest)}; "
-        f"a transaction without a label counts as genuine after {facts.maturity.days} days{longest}{unknown}"
+        f"a transaction without a label counts as genuine after {counted(facts.maturity.days, 'day')}{longest}{unknown}"
     )
 
 
@@ -127,8 +131,10 @@ def _model_key(_code: str, facts: "checks.ModelKeyFacts") -> str:
 
 
 def _entity(_code: str, facts: "checks.EntityFacts") -> str:
+    from pipeline.number_text import percent
+
     return (
-        f"{facts.value!r} is the {facts.column} of {facts.share:.0%} of the newest transactions: if it stands for a missing value, "
+        f"{facts.value!r} is the {facts.column} of {percent(facts.share)} of the newest transactions: if it stands for a missing value, "
         "make it empty in the data, or it counts as one customer"
     )
 
@@ -196,28 +202,36 @@ def _unscored(code: str, facts: "checks.UnscoredFacts") -> str:
 
 
 def _steps(_code: str, facts: "checks.StepFacts") -> str:
+    from pipeline.number_text import counted
+
     windows = f", {facts.windows_open:,} not done" if facts.windows_open else ""
-    others = f"; {facts.others_open:,} other steps not done" if facts.others_open else ""
+    others = f"; {counted(facts.others_open, 'other step')} not done" if facts.others_open else ""
     listed = " (fraudwatch gaps)" if windows or others else ""
     return f"{facts.windows_done:,} scored{windows}{others}{listed}"
 
 
 def _queue(_code: str, facts: "checks.QueueFacts") -> str:
-    return f"{facts.waiting:,} transactions are waiting for the next run"
+    from pipeline.number_text import counted
+
+    return f"{counted(facts.waiting, 'transaction is', 'transactions are')} waiting for the next run"
 
 
 def _flags(code: str, facts: "checks.ScoreFacts") -> str:
+    from pipeline.number_text import counted
+
     if code == "nothing_scored":
         return f"none, because nothing has been scored: {TRAIN}"
     if code == "all_below_thresholds":
-        return f"{facts.scored:,} transactions scored, all below the thresholds"
+        return f"{counted(facts.scored, 'transaction')} scored, all below the thresholds"
     others = {"closed without opinion": facts.closed, "expired": facts.expired}
     listed = "".join(f", {n:,} {name}" for name, n in others.items() if n)
     return f"{facts.flagged:,} of {facts.scored:,} scored, {facts.open:,} open{listed}"
 
 
 def _scores(_code: str, facts: "checks.ScoreFacts") -> str:
-    return f"{facts.scored:,} transactions scored; only live raises flags"
+    from pipeline.number_text import counted
+
+    return f"{counted(facts.scored, 'transaction')} scored; only live raises flags"
 
 
 def _cases(code: str, facts: "checks.CaseFacts") -> str:

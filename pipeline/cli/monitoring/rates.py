@@ -202,11 +202,13 @@ def limits(context: CliContext, as_of: Any, limit: int, output_format: str, outp
 
 
 def _limit_rows(listed: "Iterable[LimitRecord]") -> Iterator[dict[str, Any]]:
+    from pipeline.number_text import percent
+
     for each in listed:
         yield {
             "limit": each.name, "of": each.value or ("all payments" if each.column is None else None),
             "from": f"{each.span_start:%Y-%m-%d}", "to": f"{each.span_end:%Y-%m-%d}", "level": each.level, "reports": each.reports,
             "payments": each.payments, "bp": _rounded(each.basis_points), "limit bp": each.limit_basis_points,
-            "share": f"{each.share:.0%}", "expected bp": _rounded(each.expected_basis_points),
-            "expected": None if each.expected_share is None else f"{each.expected_share:.0%}",
+            "share": percent(each.share), "expected bp": _rounded(each.expected_basis_points),
+            "expected": None if each.expected_share is None else percent(each.expected_share),
         }  # fmt: skip

@@ -92,6 +92,7 @@ def list_flags(
     Outlier detection has no fraud probability: its expected losses are upper guesses (≤). --sort gives another order. Muted flags are hidden unless --muted is given.
     """
     from pipeline.cli.output import write_rows
+    from pipeline.number_text import counted
     from pipeline.services.pages import every
     from pipeline.services.review.flags import FlagRequest, count_flags
     from pipeline.services.review.flags import list_flags as flag_page
@@ -114,7 +115,9 @@ def list_flags(
         write_rows(rows, columns, output_format, output, "no flags match; see fraudwatch doctor")
         hidden = 0 if muted else count_flags(session, replace(request, muted=True))
     if hidden:
-        click.echo(f"{hidden:,} muted flags are hidden: --muted shows them", err=True)
+        click.echo(
+            f"{counted(hidden, 'muted flag is', 'muted flags are')} hidden: --muted shows them", err=True
+        )
 
 
 def _all_columns(entities: tuple[str, ...]) -> list[str]:

@@ -93,13 +93,13 @@ def _print_preview(preview: "RulePreview") -> None:
 
 def preview_lines(preview: "RulePreview") -> Iterator[str]:
     """The preview of a rule as lines of text."""
-    from pipeline.number_text import table_amount
+    from pipeline.number_text import counted, table_amount
 
     total, days, currency = preview.transactions, preview.days, preview.amount.currency
     busiest = f" ({preview.busiest_day:,} on the busiest)" if total else ""
     yield f"rule: {preview.text}"
     yield (
-        f"over the {days} days to {preview.until:%Y-%m-%d} it would have flagged {total:,} transactions, "
+        f"over the {counted(days, 'day')} to {preview.until:%Y-%m-%d} it would have flagged {counted(total, 'transaction')}, "
         f"{total / days:,.1f} a day{busiest}, worth {table_amount(preview.amount.value)} {currency}"
     )
     if not total:
@@ -120,6 +120,7 @@ def preview_lines(preview: "RulePreview") -> Iterator[str]:
 
 def _precision_text(preview: "RulePreview") -> str:
     from pipeline.durations import SECOND, format_duration
+    from pipeline.number_text import percent
 
     if not preview.mature:
         maturity = format_duration(round(preview.maturity.total_seconds()) * SECOND)
@@ -129,7 +130,7 @@ def _precision_text(preview: "RulePreview") -> str:
         )
     return (
         f"of {preview.mature:,} that are old enough for all labels to be known, {preview.mature_fraud:,} were fraud "
-        f"({preview.mature_fraud / preview.mature:.0%})"
+        f"({percent(preview.mature_fraud / preview.mature)})"
     )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from pipeline.number_text import money
+from pipeline.number_text import counted, money
 from pipeline.rendering.elements import ReportSection
 from pipeline.rendering.report_data import ReportData, total
 from pipeline.rendering.text import instant_text, safe_text
@@ -35,7 +35,7 @@ def _gaps(data: ReportData) -> Iterator[str]:
     rows = data.ledger_days
     failed = sum(row["n"] for row in rows if row["status"] == "failed")
     if failed:
-        yield f"{failed:,} steps failed: fraudwatch gaps lists the errors with their remedies."
+        yield f"{counted(failed, 'step')} failed: fraudwatch gaps lists the errors with their remedies."
 
 
 def _rejected_candidate(data: ReportData) -> Iterator[str]:
@@ -53,14 +53,14 @@ def _findings(data: ReportData) -> Iterator[str]:
     for row in serious[:FINDINGS_MAX]:
         yield f"Before the newest training, {row['level']}: {_sentence(row['message'])} {_sentence(row['remedy'])}"
     if len(serious) > FINDINGS_MAX:
-        yield f"{len(serious) - FINDINGS_MAX} more findings before that training: fraudwatch readiness."
+        yield f"{counted(len(serious) - FINDINGS_MAX, 'more finding')} before that training: fraudwatch readiness."
 
 
 def _drift(data: ReportData) -> Iterator[str]:
     names = data.newest_alarms
     if names:
         listed = ", ".join(safe_text(name) for name in names[:3]) + (" …" if len(names) > 3 else "")
-        yield f"{len(names)} features or scores raise an alarm in the newest measured window: {listed} (see Drift)."
+        yield f"{counted(len(names), 'feature or score raises', 'features or scores raise')} an alarm in the newest measured window: {listed} (see Drift)."
 
 
 def _quality(data: ReportData) -> Iterator[str]:
@@ -69,7 +69,7 @@ def _quality(data: ReportData) -> Iterator[str]:
         newest = max(alarms, key=lambda row: row["window_start"])
         metric = safe_text(newest["metric"]).replace("_", " ")
         day = instant_text(newest["window_start"])[:10]
-        yield f"Realised quality differs from its estimate in {len(alarms)} windows, the newest is {metric} of {day} (see Quality over time)."
+        yield f"Realised quality differs from its estimate in {counted(len(alarms), 'window')}, the newest is {metric} of {day} (see Quality over time)."
 
 
 def _old_flags(data: ReportData) -> Iterator[str]:
@@ -81,7 +81,7 @@ def _old_flags(data: ReportData) -> Iterator[str]:
         and today - np.datetime64(row["day"], "D") > np.timedelta64(OLD_FLAG_DAYS, "D")
     )
     if old:
-        yield f"{old:,} open flags are older than {OLD_FLAG_DAYS} days: record verdicts (fraudwatch verdict) or lower alerts.per_day."
+        yield f"{counted(old, 'open flag is', 'open flags are')} older than {OLD_FLAG_DAYS} days: record verdicts (fraudwatch verdict) or lower alerts.per_day."
 
 
 def _late_answers(data: ReportData) -> Iterator[str]:

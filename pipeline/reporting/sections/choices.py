@@ -70,12 +70,16 @@ def _draw(rows: list[dict[str, Any]]) -> Any:
     )
     line = base.mark_line(strokeWidth=1, color=charts.MUTED).encode(y=y)
     dots = base.mark_point(size=90, filled=True, opacity=1).encode(y=y, **colour)
-    names = base.mark_text(align="left", dx=7, dy=-9, fontWeight="bold").encode(y=y, text="change:N")
-    return line + bars + dots + names
+    layers = [line, bars, dots]
+    for side, align, shift in (("!datum.is_late", "left", 7), ("datum.is_late", "right", -7)):
+        names = base.transform_filter(side).mark_text(align=align, dx=shift, dy=-9, fontWeight="bold")
+        layers.append(names.encode(y=y, text="change:N"))
+    return altair.layer(*layers)
 
 
 def _rows(data: ReportData) -> list[dict[str, Any]]:
-    rows, before = [], ""
+    rows: list[dict[str, Any]] = []
+    before = ""
     measured = [row for row in data.choices if row["prevalence_upper"] is not None and row["mature"]]
     values = [
         row[name] for row in measured for name in ("prevalence", "prevalence_lower", "prevalence_upper")
@@ -89,6 +93,7 @@ def _rows(data: ReportData) -> list[dict[str, Any]]:
             "at": f"{row['training_date']:%Y-%m-%dT%H:%M:%SZ}",
             "strategy": row["strategy"],
             "change": row["strategy"] if row["strategy"] != before else "",
+            "is_late": len(rows) >= len(measured) / 2,  # its name goes to the left, where there is room
             "prevalence": max(value, floor), "lower": max(lower, floor), "upper": upper, "floor": floor,
             "tooltip": f"{row['training_date']:%Y-%m-%d}: {row['strategy']}, {number(value, 2)} in 10,000 ({number(lower, 2)} to {number(upper, 2)}), "
                     f"{describe_cases(row['effective_positives'])}",

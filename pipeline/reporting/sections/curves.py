@@ -179,7 +179,7 @@ def _draw(
     import altair
 
     scale = altair.Scale(domain=[0, 1]) if share_axes else altair.Scale(type="log", nice=False)
-    percent = altair.Axis(format="%", tickCount=5)
+    percent = charts.share_axis(tickCount=5)
     ends = [row["x"] for row in rows]
     powers = altair.Axis(values=charts.log_ticks(min(ends), max(ends)), format=",~r")
     x = altair.X("x:Q", title=titles[0], scale=scale, axis=percent if share_axes else powers)

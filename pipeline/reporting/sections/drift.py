@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 
 from pipeline.monitoring.drift_reference import calendar_features
-from pipeline.number_text import number
+from pipeline.number_text import counted, number
 from pipeline.rendering import charts
 from pipeline.rendering.elements import Chart, ReportSection, Table
 from pipeline.rendering.report_data import ReportData
@@ -34,16 +34,18 @@ def section(data: ReportData) -> ReportSection:
         return ReportSection("drift", title, missing=[_missing(bool(features))])
     worst = _worst_by_feature(_windows(data))
     alarmed = [row for row in features if row["alarms"]]
-    names = ", ".join(safe_text(row["feature"]) for row in alarmed[:5]) + (" …" if len(alarmed) > 5 else "")
+    names = ", ".join(safe_text(row["feature"]) for row in alarmed[:5])
+    more = f" and {len(alarmed) - 5} more" if len(alarmed) > 5 else ""
+    measured = f"{counted(len(features), 'feature or other series was', 'features and other series, such as the score, were')} measured in the span, each by one or more metrics"
     sentences = [
-        f"{len(alarmed)} of {len(features)} measured features and scores raised an alarm: {names}."
+        f"{measured}; {len(alarmed)} raised an alarm: {names}{more}."
         if alarmed
-        else "No measured feature or score raised an alarm."
+        else f"{measured}; none raised an alarm."
     ]
     suppressed = sum(row["suppressed"] for row in features)
     if suppressed:
         sentences.append(
-            f"{suppressed} never raise an alarm, for a reason that fraudwatch drift shows: histories of fraud change while labels mature."
+            f"{suppressed} of them never raise an alarm, for a reason that fraudwatch drift shows: histories of fraud change while labels mature."
         )
     tables = [_alarms(alarmed, worst)] if alarmed else []
     return ReportSection(
@@ -61,7 +63,7 @@ def heat(data: ReportData) -> Chart:
     return Chart(
         "drift",
         "Drift by feature and window",
-        f"Heat map of {len(order)} features over the windows of the span, lighter means farther from the training data; dots are alarms, "
+        f"Heat map of {counted(len(order), 'feature')} over the windows of the span, lighter means farther from the training data; dots are alarms, "
         f"{sum(row['alarm'] for row in rows)} in all. The largest: {worst['tooltip']}.",
         lambda: charts.to_spec(_heat_map(rows, order), height=22 * len(order)),
         note="A cell shows a window's largest effect on one scale for all metrics (for distributions the share of payments that would have to change "

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from datetime import datetime
 
+from pipeline.number_text import counted
 from pipeline.rendering.elements import ReportSection, Table
 from pipeline.rendering.report_data import ReportData
 from pipeline.rendering.text import safe_text, thresholds_text
@@ -34,7 +35,7 @@ def section(data: ReportData) -> ReportSection:
         list(_card_rows(row, data.config.costs.missed_fraud_basis)),
     )
     features = [[safe_text(name)] for name in row["feature_names"]]
-    folded = Table(f"Its {len(features)} features", ("feature",), features, collapsed=True)
+    folded = Table(f"Its {counted(len(features), 'feature')}", ("feature",), features, collapsed=True)
     checks = _checks(data)
     sentences = [safe_text(row["sentence"])] if row["sentence"] else []
     return ReportSection("model", title, sentences, tables=[card, folded, *([checks] if checks.rows else [])])

@@ -74,7 +74,7 @@ def _bars(data: ReportData) -> list[dict[str, Any]]:
     return [
         {
             "from": start, "to": end, "which": which, "low": round(low, 2), "high": round(low + part[0], 2),
-            "tooltip": f"{start[:10]}: {which} {part[1]:,.0f} frauds, {money(part[0], data.currency)}",
+            "tooltip": f"{start[:10]}: {which} {counted(int(part[1]), 'fraud')}, {money(part[0], data.currency)}",
         }
         for (start, end), parts in sorted(sums.items())
         for which, part, low in ((CAUGHT, parts[CAUGHT], 0.0), (MISSED, parts[MISSED], parts[CAUGHT][0]))
@@ -86,12 +86,12 @@ def _sentences(data: ReportData) -> list[str]:
     rows, currency = data.daily, data.currency
     scored, flagged = total(rows, "n"), total(rows, "n", flagged=True)
     sentences = [
-        f"{scored:,.0f} payments were scored and {flagged:,.0f} ({share(flagged, scored)}) flagged for review, in {data.cases.detected:,} cases."
+        f"{counted(int(scored), 'payment was', 'payments were')} scored and {flagged:,.0f} ({share(flagged, scored)}) flagged for review, in {counted(data.cases.detected, 'case')}."
     ]
     audited = total(rows, "n", channel=AUDIT)
     if audited:
         sentences.append(
-            f"{audited:,.0f} others were drawn at random for a review, channel {AUDIT}: a fraud among them counts as missed."
+            f"{counted(int(audited), 'other was', 'others were')} drawn at random for a review, channel {AUDIT}: a fraud among them counts as missed."
         )
     frauds, caught_frauds = total(rows, "n", is_fraud=True), total(rows, "n", is_fraud=True, flagged=True)
     if frauds:
@@ -117,12 +117,20 @@ def _sentences(data: ReportData) -> list[str]:
 
 
 def _caught_sentence(rows: list[Row], currency: str) -> str:
-    """What became of the caught frauds, which may be answered, stopped, both or neither."""
+    """What became of the caught frauds, which may be answered, stopped, both or neither: three sums that make up what was caught."""
     answered, stopped = total(rows, "in_time_n"), total(rows, "stopped_n")
+    saved, lost = total(rows, "saved"), total(rows, "lost")
+    returned = max(total(rows, CAUGHT) - saved - lost, 0.0)
+    others = (
+        f"; {money(returned, currency)} came back in another way, by refunds or won disputes"
+        if returned >= 0.005
+        else ""
+    )
+    were = ("was" if count == 1 else "were" for count in (answered, stopped))
     return (
-        f"Of those caught {answered:,.0f} were answered in time, before anybody reported them, worth {money(total(rows, 'in_time'), currency)}; "
-        f"{stopped:,.0f} were stopped before a dispute, which saved {money(total(rows, 'saved'), currency)}. "
-        f"{money(total(rows, 'lost'), currency)} were lost although they were flagged."
+        f"Of those caught {answered:,.0f} {next(were)} answered in time, before anybody reported them, worth {money(total(rows, 'in_time'), currency)}; "
+        f"{stopped:,.0f} {next(were)} stopped before a dispute. So of what was caught {money(saved, currency)} were saved, and "
+        f"{money(lost, currency)} lost although they were flagged{others}."
     )
 
 
@@ -138,14 +146,15 @@ def _tiles(data: ReportData) -> list[Tile]:
             f"{share(caught_amount, caught_amount + missed_amount)} of known fraud by amount",
         ),
         Tile(
+            "caught and saved",
+            money(total(rows, "saved"), currency),
+            f"{counted(int(total(rows, 'stopped_n')), 'fraud')} stopped before a dispute",
+        ),
+        Tile("caught but lost", money(total(rows, "lost"), currency), "flagged, and not stopped"),
+        Tile(
             "missed",
             money(missed_amount, currency),
             f"lost in {counted(int(total(rows, 'n', is_fraud=True, flagged=False)), 'fraud')} without a flag",
-        ),
-        Tile(
-            "saved",
-            money(total(rows, "saved"), currency),
-            f"{counted(int(total(rows, 'stopped_n')), 'fraud')} stopped before a dispute",
         ),
         Tile(
             "cases per day",
@@ -154,7 +163,7 @@ def _tiles(data: ReportData) -> list[Tile]:
         ),
     ]
     note = (
-        f"{_interval(frauds, mature_flags)}, {mature_flags:,.0f} mature flags"
+        f"{_interval(frauds, mature_flags)}, {counted(int(mature_flags), 'mature flag')}"
         if mature_flags
         else "none is mature yet"
     )

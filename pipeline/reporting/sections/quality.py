@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 
 from pipeline.monitoring.quality_text import MONEY, SHARES
-from pipeline.number_text import mean_money, number
+from pipeline.number_text import counted, mean_money, number
 from pipeline.rendering import charts
 from pipeline.rendering.elements import Chart, ReportSection, Table
 from pipeline.rendering.report_data import ReportData
@@ -71,7 +71,7 @@ def over_time(rows: list[Row], currency: str) -> Chart:
     return Chart(
         "quality",
         "A metric by window, realised and estimated",
-        f"{options[0]} over {len(tooltips)} windows with intervals, realised and estimated. The newest: {tooltips[-1]}.",
+        f"{options[0]} over {counted(len(tooltips), 'window')} with intervals, realised and estimated. The newest: {tooltips[-1]}.",
         lambda: charts.to_spec(_marks(points, options[0])),
         note="Filled marks are realised values, hollow ones are estimates from probabilities; bars are their intervals.",
         options=options,

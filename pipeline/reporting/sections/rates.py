@@ -5,7 +5,7 @@ from typing import Any
 
 from pipeline.monitoring.fraud_rates import ExpectedReports, MonthlyRate, ReportTotals
 from pipeline.monitoring.limits import check_limit
-from pipeline.number_text import counted, exact, number
+from pipeline.number_text import counted, exact, number, percent
 from pipeline.rendering import charts
 from pipeline.rendering.elements import Chart, ReportSection, Table
 from pipeline.rendering.report_data import ReportData
@@ -107,7 +107,7 @@ def _limits(checks: dict[str, list[LimitCheck]], at: int) -> Table:
             check.name, safe_text(check.value) if check.value else "all payments",
             f"{instant_text(check.span_start)[:10]} to {instant_text(check.span_end)[:10]}", f"{check.reports:,}",
             "–" if check.basis_points is None else number(check.basis_points), exact(check.limit_basis_points),
-            f"{check.share:.0%}", "–" if check.expected_share is None else f"{check.expected_share:.0%}", check.level,
+            percent(check.share), "–" if check.expected_share is None else percent(check.expected_share), check.level,
         ]
         for each in checks.values()
         for check in each[:VALUES_MAX]

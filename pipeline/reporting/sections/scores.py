@@ -9,6 +9,7 @@ import numpy as np
 
 from detectors.base import STRATEGIES
 from detectors.evaluation.prevalence import estimate_prevalence
+from pipeline.number_text import counted
 from pipeline.rendering import charts
 from pipeline.rendering.elements import Chart, ReportSection
 from pipeline.rendering.report_data import ReportData
@@ -114,7 +115,7 @@ def _draw_calibration(rows: list[dict[str, Any]]) -> Any:
 
     low = min([SHARE_MIN * 10, *(row["x"] for row in rows)])
     scale = altair.Scale(type="log", domain=[low, 1], nice=False, clamp=True)
-    axis = altair.Axis(format="~%", values=charts.log_ticks(low, 1))
+    axis = charts.share_axis(4, values=charts.log_ticks(low, 1))
     x = altair.X("x:Q", scale=scale, axis=axis, title="predicted probability (mean of a group)")
     y = altair.Y("y:Q", scale=scale, axis=axis, title="observed share of fraud")
     ends = altair.Chart(charts.inline_data([{"x": low, "y": low}, {"x": 1, "y": 1}]))
@@ -170,12 +171,10 @@ def _groups(strategy: str, bins: list[Row]) -> Iterator[dict[str, Any]]:
             "lower": max(interval.display_lower, SHARE_MIN), "upper": interval.display_upper,
             "expected": float(expected), "observed": float(observed),
             "tooltip": f"{strategy}: predicted {share(expected, size)}, observed {share(observed, size)} "
-                    f"({share(interval.display_lower, 1)} to {share(interval.display_upper, 1)}) of {size:,.0f} payments",
+                    f"({share(interval.display_lower, 1)} to {share(interval.display_upper, 1)}) of {counted(int(size), 'payment')}",
         }  # fmt: skip
 
 
 def _calibration_sentence(points: list[dict[str, Any]]) -> str:
     expected, observed = sum(row["expected"] for row in points), sum(row["observed"] for row in points)
-    return (
-        f"The probabilities of mature payments predict {expected:,.0f} frauds; {observed:,.0f} were observed."
-    )
+    return f"The probabilities of mature payments predict {counted(round(expected), 'fraud')}; {observed:,.0f} were observed."

@@ -134,10 +134,9 @@ def entity_timeline(
     *,
     limit: int = PAGE_ROWS,
     cursor: str | None = None,
-    oldest_first: bool = False,
 ) -> Page[PaymentRecord]:
     """
-    The payments of an entity, the newest first, or in the opposite order.
+    The payments of an entity, the newest first.
 
     Raises
     ------
@@ -146,9 +145,7 @@ def entity_timeline(
     """
     position, entity = decode_cursor(cursor, keys=2), (request.column, request.value)
     require_entity_column(session, request.column)
-    page = payments.entity_page(
-        session.store, request.policy, entity, limit, position, oldest_first=oldest_first
-    )
+    page = payments.entity_page(session.store, request.policy, entity, limit, position)
     return Page(
         tuple(PaymentRecord.of_row(session, row) for row in page.rows), encode_cursor(page.next_position)
     )

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
+from pipeline.number_text import counted
 from pipeline.services.records import as_record
 from pipeline.services.session import Session
 from pipeline.training import train
@@ -57,7 +58,7 @@ def _unknown_ids(session: Session) -> Iterator[ReadinessFinding]:
         yield ReadinessFinding(
             "warning",
             "LABELS_WITHOUT_TRANSACTION",
-            f"{unknown:,} labels are for ids that no transaction has",
+            f"{counted(unknown, 'label is for an id', 'labels are for ids')} that no transaction has",
             "compare the ids in both files; labels of transactions that are not ingested yet count once they are",
             {"labels": float(unknown)},
         )

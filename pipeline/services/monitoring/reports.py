@@ -1,13 +1,14 @@
 """Reports on a span of time, as documents: the HTML page, one of its charts as an image, and the summary as text."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from threading import Lock
 from typing import Literal
 
 from pipeline.errors import InputError, NotReady
 from pipeline.rendering import charts, html_page
+from pipeline.rendering.elements import Chart, ReportSection
 from pipeline.rendering.report_data import ReportData
 from pipeline.reporting import report, summary
 from pipeline.schedule import grid
@@ -23,6 +24,9 @@ from storage.runs import ledger
 Note = Callable[[str], None]  # gets a sentence about what the document lacks
 DEFAULT_LENGTH = timedelta(weeks=8)
 COUNTS_AGE_MAX = 5 * MINUTE
+Scheme = Literal["light", "dark"]
+ChartWidth = Literal["wide", "narrow"]
+WIDTHS: dict[ChartWidth, int] = {"wide": charts.IMAGE_WIDTH, "narrow": charts.NARROW_WIDTH}
 
 
 def _ignore(_sentence: str) -> None:
@@ -119,11 +123,28 @@ def render_summary(session: Session, request: ReportRequest, note: Note = _ignor
 
 @dataclass(frozen=True)
 class _Counted:
-    """What was counted of a span, the state of the database it was counted in, and the parts that were made of it by their names."""
+    """What was counted of a span, the state of the database it was counted in, and what was made of it by its names."""
 
     state: tuple[object, ...]
     data: ReportData
     parts: dict[tuple[str, ...], bytes]
+    sections: dict[str, ReportSection] = field(default_factory=dict)
+    charts: dict[str, Chart] = field(default_factory=dict)
+
+    def section(self, name: str) -> ReportSection:
+        """A section of the report."""
+        if name not in self.sections:
+            self.sections[name] = report.SECTIONS[name](self.data)
+        return self.sections[name]
+
+    def chart(self, name: str) -> Chart:
+        """A chart of such a section, for all of its pictures."""
+        if name not in self.charts:
+            found = (make() for make in self.section(report.CHARTS[name][0]).charts)
+            self.charts.update((chart.name, chart) for chart in found)
+        if name not in self.charts:
+            raise NotReady(f"chart {name} has no data", code="chart_without_data")
+        return self.charts[name]
 
 
 class NewestReport:
@@ -153,11 +174,11 @@ class NewestReport:
             raise InputError(
                 f"there is no section {name!r}", remedy=f"choose one of {', '.join(report.SECTIONS)}"
             )
-        return self._part(session, (name,), lambda data: _section_html(data, name))
+        return self._part(session, (name,), lambda counted: _section_html(counted, name))
 
-    def chart(self, session: Session, name: str, scheme: Literal["light", "dark"]) -> bytes:
+    def chart(self, session: Session, name: str, scheme: Scheme, width: ChartWidth) -> bytes:
         """
-        A chart of such a section as SVG, in the colours of a light or a dark page.
+        A chart of such a section as SVG, in the colours of a light or a dark page and for a wide or a narrow one.
 
         Raises
         ------
@@ -173,9 +194,16 @@ class NewestReport:
                 remedy=f"choose one of {', '.join(report.CHARTS)}",
                 code="no_such_chart",
             )
-        return self._part(session, (name, scheme), lambda data: _section_chart(data, name, scheme))
+        colours = charts.DARK if scheme == "dark" else charts.LIGHT
+        return self._part(
+            session,
+            (name, scheme, width),
+            lambda counted: charts.render_image(
+                [counted.chart(name)], "svg", colours=colours, width=WIDTHS[width]
+            ),
+        )
 
-    def _part(self, session: Session, name: tuple[str, ...], make: Callable[[ReportData], bytes]) -> bytes:
+    def _part(self, session: Session, name: tuple[str, ...], make: Callable[[_Counted], bytes]) -> bytes:
         with self._lock:
             span, now = _resolve_span(session, ReportRequest()), session.now
             state, counted = (*span, *newest_changes(session.store)), self._counted
@@ -183,20 +211,12 @@ class NewestReport:
                 data = ReportData.load(session.store, session.config, LIVE, *span, now)
                 counted = self._counted = _Counted(state, data, {})
             if name not in counted.parts:
-                counted.parts[name] = make(counted.data)
+                counted.parts[name] = make(counted)
             return counted.parts[name]
 
 
-def _section_html(data: ReportData, name: str) -> bytes:
-    return html_page.render_section(report.SECTIONS[name](data), data.scope.as_of).encode()
-
-
-def _section_chart(data: ReportData, name: str, scheme: Literal["light", "dark"]) -> bytes:
-    section = report.SECTIONS[report.CHARTS[name][0]](data)
-    chart = next((chart for make in section.charts if (chart := make()).name == name), None)
-    if chart is None:
-        raise NotReady(f"chart {name} has no data", code="chart_without_data")
-    return charts.render_image([chart], "svg", colours=charts.DARK if scheme == "dark" else charts.LIGHT)
+def _section_html(counted: _Counted, name: str) -> bytes:
+    return html_page.render_section(counted.section(name), counted.data.scope.as_of).encode()
 
 
 def _load(session: Session, request: ReportRequest, note: Note) -> ReportData:

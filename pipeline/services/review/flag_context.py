@@ -1,7 +1,7 @@
 """What a reviewer compares a flag with: what is usual for its entities, answered flags that are like it, and what was done so far."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -9,23 +9,20 @@ from statistics import median
 from typing import Literal
 
 from pipeline.services.data.payments import (
-    EntityRequest,
     LabelRequest,
     PaymentRecord,
-    entity_timeline,
     list_labels,
-    show_payment,
 )
-from pipeline.services.pages import encode_cursor
 from pipeline.services.records import Amount
-from pipeline.services.review.flags import FlagRecord, show_flag, show_flags
+from pipeline.services.review.flags import FlagRecord, show_flags
 from pipeline.services.review.notes import NoteRequest, list_notes
 from pipeline.services.review.verdicts import VerdictRequest, list_verdicts
 from pipeline.services.session import Session
 from storage.database.column_types import as_micros
+from storage.queries.payments import Surroundings, payments_around
 from storage.queries.similar_flags import flags_near_amount, flags_of_entity
 
-PAYMENTS_BEFORE = 300  # that say what is usual
+PAYMENTS_BEFORE = 200  # that say what is usual
 PAYMENTS_AFTER = 60  # that the timeline shows, too
 SIMILAR = 10
 DAY = timedelta(days=1)
@@ -107,33 +104,21 @@ class Event:
     text: str | None
 
 
-def entity_contexts(session: Session, policy: str, transaction_id: str) -> tuple[EntityContext, ...]:
-    """
-    Each entity of a payment with what is usual for it.
-
-    Raises
-    ------
-    Unknown
-        There is no such transaction.
-    """
-    payment, found = show_payment(session, policy, transaction_id), []
-    for column in session.config.schema_.entities:
-        value = payment.fields.get(column)
-        if isinstance(value, str):
-            found.append(_context(session, payment, EntityRequest(policy, column, value)))
-    return tuple(found)
+def entity_contexts(session: Session, policy: str, payment: PaymentRecord) -> tuple[EntityContext, ...]:
+    """Each entity of a payment with what is usual for it."""
+    fields = ((column, payment.fields.get(column)) for column in session.config.schema_.entities)
+    entities = [(column, value) for column, value in fields if isinstance(value, str)]
+    at = as_micros(payment.event_time), payment.transaction_id
+    around, rows = payments_around(session.store, policy, entities, at, PAYMENTS_BEFORE, PAYMENTS_AFTER)
+    payments = {name: PaymentRecord.of_row(session, row) for name, row in rows.items()}
+    return tuple(
+        _context(session, payment, entity, each, payments)
+        for entity, each in zip(entities, around, strict=True)
+    )
 
 
-def similar_flags(session: Session, policy: str, transaction_id: str) -> SimilarFlags:
-    """
-    Up to ten answered flags that share an entity; else with the same leading reason and the nearest amounts.
-
-    Raises
-    ------
-    Unknown
-        The policy has not flagged this transaction.
-    """
-    flag = show_flag(session, policy, transaction_id)
+def similar_flags(session: Session, flag: FlagRecord) -> SimilarFlags:
+    """Up to ten answered flags that share an entity; else with the same leading reason and the nearest amounts."""
     shared: dict[str, list[str]] = {}
     times: dict[str, int] = {}
     for column in session.config.schema_.entities:
@@ -193,19 +178,22 @@ def events_of(session: Session, transaction_id: str) -> tuple[Event, ...]:
     return tuple(sorted([*verdicts, *notes, *labels], key=lambda event: event.at, reverse=True))
 
 
-def _context(session: Session, payment: PaymentRecord, request: EntityRequest) -> EntityContext:
-    here = encode_cursor((as_micros(payment.event_time), payment.transaction_id))
-    earlier = entity_timeline(session, request, limit=PAYMENTS_BEFORE, cursor=here)
-    later = entity_timeline(session, request, limit=PAYMENTS_AFTER, cursor=here, oldest_first=True).items
-    before = earlier.items
+def _context(
+    session: Session,
+    payment: PaymentRecord,
+    entity: tuple[str, str],
+    around: Surroundings,
+    payments: Mapping[str, PaymentRecord],
+) -> EntityContext:
+    before, later = ([payments[name] for name in names] for names in (around.before, around.after))
     amounts = sorted(each.amount_base.value for each in before)
     base = session.config.schema_.base_currency
     last_day = sum(each.event_time > payment.event_time - DAY for each in before)
     return EntityContext(
-        column=request.column,
-        value=request.value,
+        column=entity[0],
+        value=entity[1],
         before=len(before),
-        is_cut=earlier.next_cursor is not None,
+        is_cut=around.is_cut,
         first_event_time=before[-1].event_time if before else None,
         median=Amount(_rounded(median(amounts)), base) if amounts else None,
         low=Amount(_rounded(_quantile(amounts, 0.05)), base) if amounts else None,

@@ -70,10 +70,16 @@ def preview(context: Context, text: Annotated[str, Form(max_length=10_000)]) -> 
 
 @router.post("/rules")
 def rule(
-    context: Context, text: Annotated[str, Form(max_length=10_000)], reason: Reason = "", days: Days = 28
+    context: Context,
+    text: Annotated[str, Form(max_length=10_000)],
+    reason: Reason = "",
+    days: Days = 28,
+    place: Literal["", "rules"] = Form(""),
 ) -> Response:
     """Add a rule from now on."""
     added = add_rule(context.session, NewRule(timedelta(days=days), reason, text))
+    if place:
+        return Response(status_code=204, headers={"HX-Redirect": "/rules"})
     return page(context, "decision.html", place="queue", kind="rule added", until=added.until)
 
 

@@ -70,8 +70,8 @@ def _page(context: RequestContext, transaction_id: str) -> Response:
     payment = show_payment(session, LIVE, transaction_id)
     flag = show_flags(session, LIVE, [transaction_id]).get(transaction_id)
     context.viewed("flag", transaction_id, 1)
-    contexts = entity_contexts(session, LIVE, transaction_id)
-    similar = None if flag is None else similar_flags(session, LIVE, transaction_id)
+    contexts = entity_contexts(session, LIVE, payment)
+    similar = None if flag is None else similar_flags(session, flag)
     shown = None if flag is None else unmarked_flag(context, flag)
     events = events_of(session, transaction_id)
     return page(

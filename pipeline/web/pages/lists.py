@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
+from markupsafe import Markup
 
 from pipeline.api.context import Context
 from pipeline.api.types import PathNumber
-from pipeline.services.audit import list_audit
+from pipeline.number_text import counted
+from pipeline.services.audit import AuditEntry, list_audit
 from pipeline.services.review.mutes import end_mute, list_mutes
 from pipeline.services.review.rules import end_rule, list_rules
 from pipeline.services.users.masking import HIDDEN, value_for
@@ -17,6 +19,10 @@ from pipeline.web.rendering import page
 
 router = APIRouter()
 ROWS_A_PAGE = 100
+VIEWED = {  # by what somebody did, what the number of rows counts
+    "view flag": "payment", "view flags": "flag", "view entity": "payment", "view graph": "value", "view person": "payment",
+    "view verdicts": "verdict", "view audit": "entry", "export": "row",
+}  # fmt: skip
 Cursor = Annotated[str | None, Query(max_length=10_000)]
 
 
@@ -102,11 +108,22 @@ def audit(context: Context, cursor: Cursor = None) -> Response:
             each.actor,
             each.action,
             each.subject,
-            record_text(each.after, each.before) if sees else HIDDEN if each.after or each.before else "",
+            detail_text(each) if sees else HIDDEN if each.after or each.before else "",
         )
         for each in found.items
     ]
     return _table(context, "audit", "Audit", ("Time", "Who", "Did", "To", "What"), rows, found.next_cursor)
+
+
+def detail_text(entry: AuditEntry) -> Markup:
+    """What was changed, or what was looked at and how much of it."""
+    after = dict(entry.after or {})
+    looked_at = VIEWED.get(entry.action)
+    rows = after.pop("rows", None) if looked_at else None
+    text = record_text(after, entry.before)
+    if not isinstance(rows, int) or looked_at is None:
+        return text
+    return Markup("; ").join(filter(None, [Markup.escape(counted(rows, looked_at)), text]))
 
 
 def _table(
@@ -126,7 +143,7 @@ def _table(
     ends
         By row, where a form that ends it goes; None where there is nothing to end.
     """
-    path = f"/{name}"
+    path, categorical = f"/{name}", context.app.config.schema_.categorical
     following = context.app.cursors.seal(next_cursor, path, [])
     return page(
         context,
@@ -137,4 +154,11 @@ def _table(
         rows=rows,
         ends=ends if context.caller.may(Permission.WRITE_RULES) else (),
         next_address=None if following is None else f"{path}?cursor={following}",
+        fields=[
+            "amount",
+            *context.app.config.schema_.entities,
+            *context.app.config.schema_.numeric,
+            *categorical,
+        ],
+        example=" and ".join(["amount >= 500", *(f"{name} is missing" for name in categorical[:1])]),
     )

@@ -20,24 +20,12 @@ from pipeline.services.models.models import (
     rollback,
 )
 from pipeline.services.users.approvals import request_approval
+from pipeline.training.gate_texts import RULE_TEXTS
 from pipeline.web.rendering import page
 
 router = APIRouter()
 ROWS_A_PAGE = 100
 FormReason = Annotated[Reason, Form()]
-GATE_RULES = {  # of the promotion gate, in words
-    "FIRST": "the first model",
-    "INCONCLUSIVE": "could not be compared",
-    "BETTER": "better",
-    "NOT_WORSE": "not worse",
-    "MIXED": "better by one measure, worse by another",
-    "WORSE_AP": "ranks worse",
-    "WORSE_COST": "costs more",
-    "WORSE": "ranks worse and costs more",
-    "LEAK": "a field tells the outcome",
-    "HISTORY_CHANGED": "history has changed since",
-    "FAILS_ON_LEARNED": "fails on what it has learned",
-}
 
 
 @router.get("/models")
@@ -52,7 +40,7 @@ def models(context: Context, cursor: Annotated[str | None, Query(max_length=10_0
         "models.html",
         place="models",
         models=found.items,
-        rules=GATE_RULES,
+        rules=RULE_TEXTS,
         in_force=_in_force(context, found.items) if cursor is None else None,
         next_address=None if following is None else f"/models?cursor={following}",
     )
@@ -80,7 +68,7 @@ def model(context: Context, model_id: PathNumber) -> Response:
         card=card,
         thresholds=thresholds_text(card.thresholds, context.app.config.costs.missed_fraud_basis),
         is_in_force=in_force == model_id,
-        rules=GATE_RULES,
+        rules=RULE_TEXTS,
     )
 
 

@@ -1,7 +1,5 @@
 """The overview, the strategy, drift and quality, and runs: sections of the report on the newest weeks, each read when it is shown."""
 
-from typing import Literal
-
 from fastapi import APIRouter, Response
 
 from pipeline.api.context import Context
@@ -10,6 +8,7 @@ from pipeline.errors import InputError
 from pipeline.monitoring.drift_text import change_text, remedy
 from pipeline.schedule.run_context import LIVE
 from pipeline.services.monitoring.drift import newest_drift
+from pipeline.services.monitoring.reports import ChartWidth, Scheme
 from pipeline.services.review.cases import count_overdue
 from pipeline.services.users.permissions import Permission
 from pipeline.web.rendering import html, page
@@ -50,12 +49,20 @@ def drift(context: Context) -> Response:
 def drift_now(context: Context) -> Response:
     """Show the newest window against the reference."""
     metrics = newest_drift(context.session, LIVE)
+    first = {each.feature: each for each in reversed(metrics) if each.effect is not None and not each.alarm}
+    shown = [
+        each for each in metrics if each.effect is not None and (each.alarm or first[each.feature] is each)
+    ]
     rows = [
         (each, change_text(vars(each)), remedy(vars(each)) if each.alarm else "")
-        for each in metrics
-        if each.effect is not None
+        for each in shown[:DRIFT_ROWS]
     ]
-    return page(context, "newest_drift.html", place="drift", rows=rows[:DRIFT_ROWS], count=len(metrics))
+    counts = {
+        "alarms": sum(each.alarm for each in metrics),
+        "features": len({each.feature for each in metrics}),
+        "metrics": len(metrics),
+    }
+    return page(context, "newest_drift.html", place="drift", rows=rows, counts=counts)
 
 
 @router.get("/sections/{name}")
@@ -66,10 +73,12 @@ def section(context: Context, name: PathName) -> Response:
     return html(context.app.report.section(context.session, name).decode())
 
 
-@router.get("/charts/{name}/{scheme}")
-def chart(context: Context, name: PathName, scheme: Literal["light", "dark"]) -> Response:
+@router.get("/charts/{name}/{scheme}/{width}")
+def chart(context: Context, name: PathName, scheme: Scheme, width: ChartWidth) -> Response:
     """Show a chart of the report as a picture."""
-    return Response(context.app.report.chart(context.session, name, scheme), media_type="image/svg+xml")
+    return Response(
+        context.app.report.chart(context.session, name, scheme, width), media_type="image/svg+xml"
+    )
 
 
 def _page(context: Context, name: str) -> Response:

@@ -82,6 +82,7 @@ def runs(context: Context) -> Response:
         place="runs",
         newest=done[-1] if done else None,
         never=sum(each.score is None for each in windows),
+        began=_scoring_began(windows),
         gaps=[replace(gap, error=context.visible_text(gap.error)) for gap in gaps],
         remedies=[REMEDIES[gap.remedy].format(run=gap.at_work_by) for gap in gaps],
         first_day=_local_day(gap[0].window_start, zone) if gap else "",
@@ -186,6 +187,13 @@ def _newest_gap(windows: Sequence[WindowRecord]) -> list[WindowRecord]:
                 newest
             ]
     return []
+
+
+def _scoring_began(windows: Sequence[WindowRecord]) -> datetime | None:
+    """The start of the first scored window, if all that were never scored are before it."""
+    first = next((each.window_start for each in windows if each.score is not None), None)
+    never = [each.window_end for each in windows if each.score is None]
+    return first if first is not None and all(end <= first for end in never) else None
 
 
 def _local_day(at: datetime, zone: ZoneInfo) -> str:

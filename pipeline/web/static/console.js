@@ -43,6 +43,9 @@
       table.classList.add("labelled");
     }
   };
+  // A telephone shows the queue before its filters, and the entry of the navigation that one is at.
+  if (matchMedia("(max-width: 900px)").matches) for (const each of all("[data-fold]")) each.open = false;
+  one(".top nav [aria-current]")?.scrollIntoView({ inline: "center", block: "nearest" });
   for (const place of all("[data-zone]")) place.textContent = zone.replaceAll("_", " ");
   localise(document);
   label(document);
