@@ -6,7 +6,8 @@ rows below a score, and its *surprisal*, −ln of the share above, which has the
 learns from labels, the share is of genuine rows: among all of them, known frauds would take the top for themselves.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Self
 
 from detectors.algorithms.boosting import Boosting
@@ -123,6 +124,11 @@ class Components:
             RandomForest(max_genuine=FOREST_MAX_GENUINE, seed=settings.seed), X, mature
         )
         return cls(encoder, outliers, families, boosting, forest)
+
+    def with_outliers(self, groups: Sequence[FeatureGroup], usual: Sample, settings: FitSettings) -> Self:
+        """The same with outlier detectors that are fitted to these rows."""
+        of_usual = self.encoder.transform(usual.raw)
+        return replace(self, outliers=OutlierTeam.fit(groups, of_usual, usual.weight, settings))
 
     @property
     def layout(self) -> Layout:
