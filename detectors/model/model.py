@@ -6,7 +6,6 @@ were held out from fitting. Both take the raw feature matrix of `pipeline.featur
 detector, so that a validation fold is never encoded with statistics of its own rows.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -20,7 +19,7 @@ from detectors.drift.reference import DriftReference
 from detectors.evaluation.cases import CaseRows
 from detectors.evaluation.prevalence import upper_guess
 from detectors.evaluation.thresholds import Costs, capacity_threshold
-from detectors.inputs.sample import Layout, Sample
+from detectors.inputs.sample import Layout, Sample, digest_of
 from detectors.model.artifact import RETRAIN, libraries, pack, unpack, verify_scores
 from detectors.model.auto_detector import NOVELTY, AutoDetector, FittedStrategy, Ranks
 from detectors.registry import DEFAULT_OUTLIER
@@ -332,16 +331,7 @@ def sample_digests(
     if settings.strategy == "blend" or not len(mature):
         return None
     told = (settings.strategy, settings.detector_parameters(), layout, libraries())
-    return _digest([mature, young], repr(told)), _digest([usual])
-
-
-def _digest(samples: Sequence[Sample], told: str = "") -> str:
-    digest = hashlib.blake2b(told.encode(), digest_size=16)
-    for sample in samples:
-        for values in (sample.raw, sample.y, sample.weight, sample.times):
-            digest.update(repr((values.dtype.str, values.shape)).encode())
-            digest.update(np.ascontiguousarray(values))
-    return digest.hexdigest()
+    return digest_of([mature, young], repr(told)), digest_of([usual])
 
 
 def with_new_thresholds(

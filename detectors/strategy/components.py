@@ -37,8 +37,11 @@ class RankedClassifier:
 
     def surprisal(self, X: Floats) -> Floats:
         """−ln of the share of genuine training rows above each row's score, (n,)."""
-        scale = require_fitted(self.scale, "the rank scale of a classifier")
-        return surprisal(scale.transform(self.classifier.anomaly_score(X)))
+        return self.surprisal_of(self.classifier.anomaly_score(X))
+
+    def surprisal_of(self, scores: Floats) -> Floats:
+        """The same, given the classifier's scores."""
+        return surprisal(require_fitted(self.scale, "the rank scale of a classifier").transform(scores))
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,7 @@ class BlendSides:
     families: Floats
     boosting: Floats
     forest: Floats
+    margin: Floats  # boosting's logit
 
     @property
     def mixed(self) -> tuple[Floats, Floats, Floats]:
@@ -147,8 +151,9 @@ class Components:
         families = require_fitted(self.families, "the regression of a blend")
         boosting = require_fitted(self.boosting, "the boosting of a blend")
         forest = require_fitted(self.forest, "the random forest of a blend")
-        scores = self.outliers.score(X)
-        return BlendSides(scores, families.surprisal(scores, X), boosting.surprisal(X), forest.surprisal(X))
+        scores, margin = self.outliers.score(X), boosting.classifier.anomaly_score(X)
+        ranked = families.surprisal(scores, X), boosting.surprisal_of(margin), forest.surprisal(X)
+        return BlendSides(scores, *ranked, margin)
 
 
 def _scale_of_genuine(scores: Floats, sample: Sample) -> RankScale:
