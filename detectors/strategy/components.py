@@ -114,8 +114,7 @@ class Components:
         """
         sample = mature if len(mature) else usual
         encoder = Encoder.fit(layout.encoding, sample.raw, sample.y, sample.weight)
-        of_usual = encoder.transform(usual.raw)
-        outliers = OutlierTeam.fit(layout.groups, of_usual, usual.weight, settings)
+        outliers = OutlierTeam.fit(layout.groups, encoder.transform(usual.raw), usual.weight, settings)
         if strategy == "outlier":
             return cls(encoder, outliers)
         X = encoder.transform(mature.raw)
@@ -131,8 +130,8 @@ class Components:
 
     def with_outliers(self, groups: Sequence[FeatureGroup], usual: Sample, settings: FitSettings) -> Self:
         """The same with outlier detectors that are fitted to these rows."""
-        of_usual = self.encoder.transform(usual.raw)
-        return replace(self, outliers=OutlierTeam.fit(groups, of_usual, usual.weight, settings))
+        X = self.encoder.transform(usual.raw)
+        return replace(self, outliers=OutlierTeam.fit(groups, X, usual.weight, settings))
 
     @property
     def layout(self) -> Layout:

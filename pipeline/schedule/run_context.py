@@ -2,6 +2,7 @@
 What every kind of run shares: its context, its steps, its summary, and how it reads history.
 """
 
+import ctypes
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -242,7 +243,17 @@ class HistoryReader:
             self._block = None  # free the old block before the new one is read
             self._block = feature_history.load(self._store, self._config, start, until)
             self._span = (start, until)
+            release_freed_memory()
         return self._block
+
+
+def release_freed_memory() -> None:
+    """Give the operating system back what was freed between blocks of memory in use, if the C library can (glibc).
+
+    Between the stages of a training that is up to 160 MiB, which the next stage would take beside.
+    """
+    with suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def pending(policy: str, step: Step, allowed_lateness: int) -> Entry:

@@ -159,6 +159,7 @@ class PromotionGate:
             earlier = (fold.before(window.start) for fold in choice.folds)
             folds = tuple(fold for fold in earlier if fold.y.any())
             again = train.fit_alone(self.config, past, replace(choice, folds=folds), date, champion)
+            del past  # its rows take memory
         except (DetectorError, Damaged) as error:
             return _inconclusive(window, champion_id, f"they cannot be compared ({error})")
         return _decided(
@@ -224,10 +225,7 @@ class PromotionGate:
                 raw, window.y, window.weight, at_risk(self.config, transactions), times, entity=case_codes
             )
             detectors = model.detector.fitted().parts
-            if ranks is None or ranked_by != (
-                id(detectors),
-                id(raw),
-            ):  # of the same samples a week later: the same
+            if ranked_by != (id(detectors), id(raw)):  # those of the same samples are the same
                 ranks, ranked_by = model.detector.rank(raw), (id(detectors), id(raw))
             answer = _predictions(with_new_thresholds(model, settings, sample, days, ranks), sample)
             verdicts.append(comparison.evaluate_technique([rows], [answer], self.config.costs.review))

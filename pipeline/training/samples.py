@@ -16,6 +16,7 @@ from pipeline.config.costs import at_risk
 from pipeline.features.catalogue import FeatureCatalogue
 from pipeline.features.history import History, raw_matrix
 from pipeline.rules.mutes import Mute, muted_entities
+from pipeline.schedule.run_context import release_freed_memory
 from pipeline.training.training_set import TrainingSet, case_entities, complete_through, payers
 from storage.frames import DAY, FRAUD, Ints
 
@@ -44,6 +45,7 @@ class SampleMatrix:
         self._history = history
         self._rows = np.unique(np.concatenate(samples))
         self._raw = raw_matrix(history, self._rows, features, config)
+        release_freed_memory()  # of what features were computed with, before the samples are copied out
         self._payers = payers(config, history)
         self._at_risk = at_risk(config, history.transactions)
 

@@ -76,6 +76,13 @@ class Prepared:
         """The same samples with these young examples instead."""
         return replace(self, samples=replace(self.samples, young=more))
 
+    def after_fit(self) -> "Prepared":
+        """What the promotion gate needs: without the rows that were learned from, which take the most memory."""
+        none = {
+            name: getattr(self.samples, name).take(slice(0, 0)) for name in ("mature", "young", "unlabelled")
+        }
+        return replace(self, samples=replace(self.samples, **none))
+
     def raise_on_errors(self) -> None:
         """
         Raise NotReady if any readiness check failed, other than for leaks, which the promotion gate decides on.
