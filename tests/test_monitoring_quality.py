@@ -1,6 +1,7 @@
 """From scores and labels to measured quality, on both engines: when, with what knowledge, and that every way of running agrees."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from pipeline.monitoring.realised_quality import ALARMING
 from pipeline.rendering.report_data import ReportData, total
 from pipeline.runs.backfill import backfill
 from pipeline.runs.scoring_run import run
+from pipeline.runs.steps import LedgerRunner, UnscoredIds
+from pipeline.schedule.run_context import start_run
 from pipeline.services.monitoring.quality import QualityRefresh, refresh_quality
 from pipeline.services.monitoring.reports import ReportRequest, render_summary
 from pipeline.services.session import Session
@@ -178,6 +181,21 @@ def test_what_was_measured_is_kept_by_a_backfill_of_an_older_span(loaded: Store)
     assert week(loaded, 2, "realised") == before
     assert "precision" in week(loaded, 0, "realised")
     assert "precision" in week(loaded, 1, "realised")  # it matured after the backfill's end
+
+
+@pytest.mark.one_engine
+def test_what_another_worker_measured_before_all_was_scored_is_measured_again(backfilled: Store) -> None:
+    [entry] = ledger.entries(backfilled, "live", "quality", since=TO - 1)
+    before = rows(backfilled)
+    with backfilled.write() as connection:
+        estimates = text(
+            "UPDATE quality_metrics SET n = 1, value = 1 WHERE kind = 'estimated' AND window_end = :end"
+        )
+        connection.execute(estimates.bindparams(bindparam("end", TO, Instant())))
+    read_before = replace(entry, status="pending", token=entry.token - 1)
+    with start_run(backfilled, KNOWN, NOW, "live", "backfill", "test", None) as context:
+        LedgerRunner(context, TO, None).process(read_before, UnscoredIds(context))
+    assert rows(backfilled) == before
 
 
 def test_channels_are_told_apart(backfilled: Store) -> None:

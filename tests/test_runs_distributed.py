@@ -21,6 +21,7 @@ from pipeline.errors import ConfigError, InputError
 from pipeline.runs import distributed_steps
 from pipeline.runs.backfill import backfill
 from pipeline.runs.distributed_steps import SchedulerError
+from pipeline.runs.window_worker import SharedRun
 from pipeline.schedule.run_context import RunSummary
 from storage.database.database import Store
 from storage.frames import DAY
@@ -203,7 +204,7 @@ def test_a_scheduler_that_dies_meanwhile_loses_nothing(
 
 def test_a_task_holds_no_secret(postgres_url: str, tmp_path: Path) -> None:
     known = distributed_steps.fingerprint(own_config(tmp_path, postgres_url))
-    task = distributed_steps._Task("live", NOW, 1, "test", END, (FROM, END), None, known)
+    task = distributed_steps._Task(SharedRun("live", NOW, 1, "test", END, None), (FROM, END), known)
     sent = pickle.dumps(task)
     assert KEY.encode() not in sent
     assert b"postgres" not in sent

@@ -193,6 +193,7 @@ def test_an_erased_value_leaves_no_bytes_in_a_file(tmp_path: Path, monkeypatch: 
         prune.prune(store, {}, NOW + 1)  # once the reader is gone
         assert overwrite.waiting_since(store) is None
         assert not [file for file in tmp_path.glob("f.db*") if b"person-000001" in file.read_bytes()]
+        assert query(store, "PRAGMA busy_timeout") == [(store.lock_wait_ms,)]  # not that of overwriting
 
 
 def test_every_connection_overwrites_what_it_deletes(sqlite_opener: Opener) -> None:

@@ -73,8 +73,10 @@ def test_held_out_frauds_weigh_the_classifiers(outlier, classifier, least, most)
 
 
 @pytest.mark.parametrize(("known", "weight"), [(0, PRIOR_WEIGHT), (60, PRIOR_WEIGHT), (100, 0.5), (900, 0.9)])
-def test_without_held_out_frauds_the_known_ones_say_how_far_classifiers_are_believed(known, weight):
+def test_the_number_of_known_frauds_says_how_far_classifiers_are_believed_at_first(known, weight):
     assert learn_weight([], known).value == pytest.approx(weight)
+    undecided = fold([0.4], [0.35])
+    assert learn_weight([undecided], known).value == pytest.approx(weight, abs=0.03)  # the grid has tenths
 
 
 def test_frauds_of_one_entity_in_a_fold_count_once():

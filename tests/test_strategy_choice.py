@@ -321,6 +321,16 @@ def test_a_blend_under_extreme_rarity_says_what_would_make_it_classification():
     )
 
 
+def test_the_first_known_fraud_begins_a_blend_without_classifiers_however_rare_fraud_is():
+    shipped = StrategySettings()
+    first = choose(rarity(10_000_000, 1), [], shipped)
+    assert (first.strategy, first.rule) == ("blend", "FIRST_FRAUD")
+    assert "one known fraud steers it, and classifiers have no weight" in first.sentence
+    assert choose(rarity(10_000_000, 0), [], shipped).rule == "EXTREME_RARITY"
+    young = choose(rarity(10_000_000, 2), [], shipped)  # a classifier that nothing weighs
+    assert (young.strategy, young.rule) == ("outlier", "EXTREME_RARITY")
+
+
 @pytest.mark.parametrize(
     ("strategy", "share", "own"), [("outlier", 0.1, 1.0), ("blend", 0.1, 0.1), ("classification", 0.3, 0.3)]
 )

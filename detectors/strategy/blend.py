@@ -9,7 +9,7 @@ of a row is that of the mixture (Neyman & Pearson 1933), to which a side contrib
     s = ln((1 − w) e^families + w e^classifiers),   classifiers = (forest + boosting) / 2
 
 In a sum of surprisals or a mean of ranks, the noise of an uninformed side would drown the other. The weight w of the
-classifiers starts at `PRIOR_WEIGHT` and is learned from held-out frauds. A random forest and boosted trees together rank
+classifiers starts at a prior and is learned from held-out frauds. A random forest and boosted trees together rank
 better than either alone while frauds are few.
 """
 
@@ -23,7 +23,7 @@ from detectors.base import Floats
 from detectors.strategy.validation_folds import ValidationFold
 
 PRIOR_WEIGHT = 0.4  # weight without held-out frauds: uninformed classifiers cost the outlier detector little
-# Where so many independent frauds are known and none could be held out, since all are young, the weight is a half; with more it is higher.
+# With so many independent frauds to learn from, the prior is a half; with more it is higher.
 KNOWN_STRENGTH = 100.0
 WEIGHT_GRID = tuple(nth / 10 for nth in range(11))
 # A fraud that ranks above all but this share of genuine rows gets half of the detection credit.
@@ -57,19 +57,21 @@ def classifier_share(weight: float, families: Floats, boosting: Floats, forest: 
 
 def learn_weight(folds: Sequence[ValidationFold], n_known: float = 0.0) -> BlendWeight:
     """
-    Learn the weight at which held-out frauds rank highest, shrunk toward `PRIOR_WEIGHT`.
+    Learn the weight at which held-out frauds rank highest, shrunk toward a prior.
 
-    Without any the weight depends on how many independent frauds are known (`n_known`) to the classifiers.
+    The prior is `PRIOR_WEIGHT`, and n / (n + `KNOWN_STRENGTH`) once that is more, n being the independent frauds that the
+    classifiers learn from (`n_known`).
 
     The detection credit of a fraud is h / (h + u) with h = `HALF_CREDIT_SHARE` and u the share of its fold's genuine rows
     that score as high: the precision at its rank if one row in 1 + 1/h were fraud. Moving the weight from 0 to 1 costs
-    `MOVE_COST` of credit, and n frauds move it n / (n + `PRIOR_STRENGTH`) of the way to their optimum: one fraud that a
+    `MOVE_COST` of credit, and k frauds move it k / (k + `PRIOR_STRENGTH`) of the way to their optimum: one fraud that a
     classifier ranks far better moves it, two that differ little do not. Frauds of one entity within a fold count once.
     """
     clusters = [_cluster_weights(fold) for fold in folds]
     frauds = float(sum(cluster.sum() for cluster in clusters))
+    prior = max(PRIOR_WEIGHT, n_known / (n_known + KNOWN_STRENGTH))
     if not frauds:
-        return BlendWeight(max(PRIOR_WEIGHT, n_known / (n_known + KNOWN_STRENGTH)), 0.0, 0.0)
+        return BlendWeight(prior, 0.0, 0.0)
 
     def credit(scores: Sequence[Floats]) -> float:
         every = zip(clusters, folds, scores, strict=True)
@@ -78,8 +80,8 @@ def learn_weight(folds: Sequence[ValidationFold], n_known: float = 0.0) -> Blend
     def credit_at(weight: float) -> float:
         return credit([blend_of(weight, fold) for fold in folds])
 
-    best = max(WEIGHT_GRID, key=lambda weight: credit_at(weight) - MOVE_COST * abs(weight - PRIOR_WEIGHT))
-    value = round(PRIOR_WEIGHT + (best - PRIOR_WEIGHT) * frauds / (frauds + PRIOR_STRENGTH), 4)
+    best = max(WEIGHT_GRID, key=lambda weight: credit_at(weight) - MOVE_COST * abs(weight - prior))
+    value = round(prior + (best - prior) * frauds / (frauds + PRIOR_STRENGTH), 4)
     gain = credit_at(value) - credit([fold.outlier for fold in folds])
     return BlendWeight(value, round(frauds, 6), gain / frauds)
 

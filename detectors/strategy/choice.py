@@ -4,7 +4,8 @@ The strategy choice between outlier detection, a blend and classification, with 
 Prevalence comes first, then the number of effective frauds, then evidence, then hysteresis::
 
     prior       upper bound of prevalence below `prevalence_gate_low` → outlier, until it reaches
-                `prevalence_gate_high`; with a held-out fraud → a blend, whose weight is learned from such frauds
+                `prevalence_gate_high`; with a held-out fraud → a blend, whose weight is learned from such frauds, and
+                with a single known one → a blend in which classifiers have no weight
                 effective frauds below `min_positives_blend` → outlier, below `min_positives_classifier` → blend,
                 else classification
     evidence    a strategy that beats the prior on held-out frauds replaces it; a tie keeps the prior
@@ -298,12 +299,13 @@ def _prior(
 ) -> tuple[Strategy, str]:
     if prevalence.mature == 0:
         return "outlier", "NO_LABELS"
-    if not bounds.gate_open and evidence is not None and prevalence.effective >= bounds.min_positives_blend:
-        return "blend", "WEIGHED"
-    if not bounds.gate_open:
-        return "outlier", "EXTREME_RARITY"
     if prevalence.effective < bounds.min_positives_blend:
-        return "outlier", "FEW_POSITIVES"
+        return "outlier", "FEW_POSITIVES" if bounds.gate_open else "EXTREME_RARITY"
+    if not bounds.gate_open and evidence is not None:
+        return "blend", "WEIGHED"
+    if not bounds.gate_open:  # classifiers that nothing has weighed are not let in
+        one = prevalence.positives < MIN_FRAUDS_TO_FIT
+        return ("blend", "FIRST_FRAUD") if one else ("outlier", "EXTREME_RARITY")
     if prevalence.effective < bounds.min_positives_classifier:
         return "blend", "BLEND"
     return "classification", "ENOUGH_POSITIVES"
@@ -421,6 +423,7 @@ class _Explanation:
             "NO_LABELS": "outlier detection is used because it needs no labels",
             "EXTREME_RARITY": f"{self._gate()}, so outlier detection is used until held-out frauds can weight a classifier",
             "WEIGHED": f"{self._gate()}, so outlier detection leads a blend; {self._classifier_weight()}",
+            "FIRST_FRAUD": f"{self._gate()}, so outlier detection leads a blend; one known fraud steers it, and classifiers have no weight",
             "FEW_POSITIVES": f"{frauds} {are} too few for a blend, which needs {blend}, so outlier detection is used",
             "BLEND": f"{frauds} {are} enough for a blend; classification needs {classifier}{self._learned_weight()}",
             "ENOUGH_POSITIVES": f"{frauds} {are} enough for classification, which needs {classifier}",
@@ -471,7 +474,7 @@ class _Explanation:
         if self.reason == "EXTREME_RARITY":
             second = "a second fraud, known some time after the first, that can be held out"
             return f"An upper bound of {high} or more, or {second}"
-        if self.reason == "WEIGHED":
+        if self.reason in ("WEIGHED", "FIRST_FRAUD"):
             cases = f"{classifier:g} independent fraud cases"
             win = f"classification that beats the blend on {MIN_VALIDATION_FRAUDS} or more held-out frauds"
             return f"An upper bound of {high} or more with {cases}, or {win}"

@@ -2,43 +2,29 @@
 Backfill: score past windows as the schedule would have scored them.
 
 Trainings run in the order of their dates, because each needs the choice before it. Windows need only the models, so
-several processes can share them: each task is a contiguous range of windows, which reads its history once.
+several processes can share them, on this machine or on several (`pipeline.runs.window_worker`).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
 from multiprocessing import active_children, get_context
 
 from pipeline.config.config import Config
-from pipeline.config.database import open_configured
 from pipeline.errors import NotReady
 from pipeline.monitoring import quality
-from pipeline.progress import NoProgress, Progress
+from pipeline.progress import Progress
 from pipeline.runs.distributed_steps import process_on_scheduler, require_scheduler
 from pipeline.runs.scoring_run import finish_run
 from pipeline.runs.steps import UnscoredIds, process_entries
+from pipeline.runs.window_worker import SharedRun, Window, own_worker, summary_of, windows_of
 from pipeline.schedule import planning
-from pipeline.schedule.run_context import (
-    RunContext,
-    RunSummary,
-    never_stop,
-    pending,
-    start_run,
-    step_sort_key,
-    with_stored_fields,
-)
+from pipeline.schedule.run_context import RunContext, RunSummary, pending, start_run, step_sort_key
 from pipeline.training.readiness import LEAK
 from storage.database.database import Store
-from storage.database.setup import verify
 from storage.frames import DAY
 from storage.models import models
 from storage.runs import ledger, scoring_queue
 from storage.runs.ledger import Entry
-from storage.runs.workers import hold as hold_worker
-
-TASKS_PER_WORKER = 4  # small enough that workers finish together, large enough to share the history they read
 
 
 def backfill(
@@ -160,75 +146,33 @@ def _check_span_is_known(run: RunContext, start: int, end: int) -> None:
         )
 
 
-@dataclass(frozen=True)
-class _WorkerTask:
-    """A range of entries for one worker process; the configuration is sent with its secrets through a pipe."""
-
-    config: Config
-    policy: str
-    as_of: int
-    run_id: int
-    by: str
-    entries: Sequence[Entry]
-    model_id: int | None
-
-
 def _process_in_parallel(
     run: RunContext, entries: Sequence[Entry], workers: int, model_id: int | None
 ) -> RunSummary:
-    tasks = list(_worker_tasks(run, entries, workers, model_id))
-    summary = RunSummary()
-    run.progress.start("scoring", float(len(entries)), "steps")
+    windows = windows_of(entries)
+    if not windows:
+        return RunSummary()
+    shared = SharedRun.of(run, windows, model_id)
+    run.progress.start("scoring", float(len(windows)), "windows")
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        running = {pool.submit(_run_task, task): task for task in tasks}
         try:
-            for finished in as_completed(running):
-                summary = summary.plus(finished.result())
-                run.progress.advance(float(len(running[finished].entries)))
+            for scored in as_completed(pool.submit(_score, shared, run.config, window) for window in windows):
+                scored.result()
+                run.progress.advance(1)
         except BaseException as error:
             pool.shutdown(wait=False, cancel_futures=True)
             if not isinstance(error, Exception):  # a signal, which does not reach the others
                 for process in active_children():
                     process.terminate()
             raise
-    run.progress.stop()
-    return summary
+        finally:
+            run.progress.stop()
+    return summary_of(run, windows)
 
 
-def _worker_tasks(
-    run: RunContext, entries: Sequence[Entry], workers: int, model_id: int | None
-) -> Iterator[_WorkerTask]:
-    """Contiguous ranges of windows; a window and its drift stay together."""
-    windows = sorted({entry.key[1:] for entry in entries})
-    size = -(-len(windows) // (workers * TASKS_PER_WORKER)) or 1
-    for first in range(0, len(windows), size):
-        chosen = set(windows[first : first + size])
-        task_entries = [entry for entry in entries if entry.key[1:] in chosen]
-        yield _WorkerTask(run.config, run.policy, run.as_of, run.run_id, run.by, task_entries, model_id)
-
-
-def _run_task(task: _WorkerTask) -> RunSummary:
-    """Process one task; runs in a worker process."""
-    with ExitStack() as stack:
-        store = stack.enter_context(open_configured(task.config))
-        verify(store, task.config.monitor.name)  # a database that is upgraded meanwhile is not written to
-        worker = stack.enter_context(hold_worker(store, task.by))
-        store_with_fields = with_stored_fields(store, task.policy)
-        run = RunContext(
-            store_with_fields,
-            task.config,
-            task.policy,
-            task.as_of,
-            task.run_id,
-            worker,
-            task.by,
-            NoProgress(),
-            never_stop,
-        )
-        summary = process_entries(run, task.entries, UnscoredIds(run), task.model_id, wait=True)
-        if run.bugs:
-            raise run.bugs[0]  # with its traceback, which a summary would lose between processes
-        return replace(summary, run_id=0)
+def _score(shared: SharedRun, config: Config, window: Window) -> None:
+    """Score a window in a process of the pool; the configuration comes with its secrets through a pipe."""
+    own_worker(shared, lambda: config).score(window)
 
 
 def require_model(store: Store, model_id: int) -> None:

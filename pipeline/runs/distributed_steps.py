@@ -1,9 +1,8 @@
 """
 Windows of a backfill on the workers of a Dask scheduler, on any number of machines.
 
-A task says which window of the ledger to do, and returns nothing: a worker claims each step, does it against the database and
-finishes it, as every other process does. So order, exactly-once and recovery rest on the ledger, and the scheduler may lose
-anything: what it loses is done by the next task or the next call. A worker reads its own configuration; the database's URL and
+A task says which window of the ledger to do (`pipeline.runs.window_worker`), and the scheduler may lose anything: what it loses
+is done by the next task or the next call. A worker reads its own configuration; the database's URL and
 keys never travel. Trainings stay in the process that was called, because each needs the choice before it.
 """
 
@@ -11,7 +10,7 @@ import hashlib
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import version
@@ -22,30 +21,18 @@ from urllib.parse import urlsplit
 
 from detectors.model.artifact import libraries
 from pipeline.config.config import Config
-from pipeline.config.database import open_configured
 from pipeline.config.loader import load_config
 from pipeline.errors import ConfigError, FraudwatchError, InputError
-from pipeline.progress import NoProgress
-from pipeline.runs.steps import LedgerRunner, UnscoredIds, process_entries
-from pipeline.schedule.run_context import (
-    RunContext,
-    RunSummary,
-    never_stop,
-    step_sort_key,
-    with_stored_fields,
-)
+from pipeline.runs.window_worker import SharedRun, Window, own_worker, summary_of, windows_of
+from pipeline.schedule.run_context import RunContext, RunSummary
 from storage.database.column_types import as_datetime
-from storage.database.setup import verify
-from storage.runs import ledger
 from storage.runs.ledger import Entry
-from storage.runs.workers import hold as hold_worker
 
 CONNECT_S = 10
 WORKERS_S = 30  # that the first worker may take to appear
 AHEAD = 2  # tasks that wait for each thread of a worker, so that none is idle between two
 REPEATS_MAX = 5  # of a task whose worker died
 POLL_S = 0.5
-Window = tuple[int, int]
 
 
 class SchedulerError(FraudwatchError):
@@ -56,15 +43,10 @@ class SchedulerError(FraudwatchError):
 
 @dataclass(frozen=True)
 class _Task:
-    """A window to do; instants in µs. It holds nothing that a log must not show."""
+    """A window to do. It holds nothing that a log must not show."""
 
-    policy: str
-    as_of: int
-    run_id: int
-    by: str
-    span_end: int
+    shared: SharedRun
     window: Window
-    model_id: int | None
     fingerprint: tuple[tuple[str, str], ...]
 
 
@@ -103,28 +85,16 @@ def process_on_scheduler(
     SchedulerError
         The scheduler cannot be reached or is lost, it has no worker, or a worker has another configuration or version.
     """
-    windows = sorted({entry.key[1:] for entry in entries})
-    mine = fingerprint(run.config)
-    todo = [
-        _Task(
-            run.policy,
-            run.as_of,
-            run.run_id,
-            run.by,
-            windows[-1][1],
-            window,
-            model_id,
-            mine,
-        )
-        for window in windows
-    ]
+    windows, mine = windows_of(entries), fingerprint(run.config)
+    shared = SharedRun.of(run, windows, model_id)
+    todo = [_Task(shared, window, mine) for window in windows]
     run.progress.start("scoring", float(len(todo)), "windows")
     try:
         with _connected(address) as client:
             _submit_all(client, todo, address, lambda: run.progress.advance(1))
     finally:
         run.progress.stop()
-    return _summary(run, windows)
+    return summary_of(run, windows)
 
 
 def fingerprint(config: Config) -> tuple[tuple[str, str], ...]:
@@ -207,7 +177,7 @@ def _submit_all(client: Any, todo: Sequence[_Task], address: str, done: Callable
     while queue or running:
         while queue and len(running) < ahead:
             task = queue.pop()
-            key = f"fraudwatch-window-{task.run_id}-{task.window[0]}-{next(numbers)}"
+            key = f"fraudwatch-window-{task.shared.run_id}-{task.window[0]}-{next(numbers)}"
             running[client.submit(run_task, task, key=key, pure=False)] = task
         try:
             ended = dask.wait(list(running), timeout=POLL_S, return_when="FIRST_COMPLETED").done
@@ -256,77 +226,18 @@ def _ended_well(future: Any, task: _Task, repeats: dict[Window, int]) -> bool:
     return True
 
 
-def _summary(run: RunContext, windows: Sequence[Window]) -> RunSummary:
-    """What these windows came to, as the ledger has it."""
-    summary, wanted = RunSummary(), set(windows)
-    for entry in ledger.entries(run.store, run.policy, since=windows[0][0], until=windows[-1][1]):
-        if entry.run_id != run.run_id or entry.key[1:] not in wanted:
-            continue
-        counts = entry.counts or {}
-        if entry.status == "failed":
-            summary = summary.plus(RunSummary(failures=[f"{entry.kind}: {entry.error}"]))
-        elif entry.kind == "score":
-            scored, flagged, already, without = (
-                int(counts.get(name, 0)) for name in ("scored", "flagged", "already", "no_model")
-            )
-            summary = summary.plus(
-                RunSummary(
-                    windows=1, scored=scored, flagged=flagged, already_scored=already, no_model=without
-                )
-            )
-    return summary
-
-
 # ── in a worker ──
-
-
-class _Worker:
-    """What a process keeps between tasks of a run: its database, its lease, models and history."""
-
-    def __init__(self, task: _Task) -> None:
-        self.run_id = task.run_id
-        self._stack = ExitStack()
-        config = load_config(None, os.environ).for_policy(task.policy)
-        _refuse_others(task, fingerprint(config))
-        store = self._stack.enter_context(open_configured(config))
-        verify(store, config.monitor.name)
-        worker = self._stack.enter_context(hold_worker(store, task.by))
-        fields = with_stored_fields(store, task.policy)
-        self.run = RunContext(
-            fields, config, task.policy, task.as_of, task.run_id, worker, task.by, NoProgress(), never_stop
-        )
-        self.runner = LedgerRunner(self.run, task.span_end, task.model_id)
-
-    def close(self) -> None:
-        """End the lease and the connections."""
-        self._stack.close()
-
-
-_KEPT: list[_Worker] = []
 
 
 def run_task(task: _Task) -> None:
     """Do the window of a task; runs in a process of a worker, which does one task at a time."""
-    worker, (start, end) = _worker(task), task.window
-    entries = [
-        entry
-        for entry in ledger.entries(worker.run.store, task.policy, since=start, until=end)
-        if entry.kind in ("score", "drift") and entry.key[1:] == task.window
-    ]
-    entries.sort(key=lambda entry: step_sort_key(entry.kind, entry.window_end))
-    process_entries(
-        worker.run, entries, UnscoredIds(worker.run), task.model_id, wait=True, runner=worker.runner
-    )
-    if worker.run.bugs:
-        raise worker.run.bugs.pop()
 
+    def config() -> Config:
+        own = load_config(None, os.environ).for_policy(task.shared.policy)
+        _refuse_others(task, fingerprint(own))
+        return own
 
-def _worker(task: _Task) -> _Worker:
-    if _KEPT and _KEPT[0].run_id != task.run_id:
-        _KEPT.pop().close()
-    if not _KEPT:
-        _KEPT.append(_Worker(task))
-    return _KEPT[0]
+    own_worker(task.shared, config).score(task.window)
 
 
 def _refuse_others(task: _Task, mine: tuple[tuple[str, str], ...]) -> None:

@@ -163,6 +163,8 @@ class LedgerRunner:
     def _quality(self, entry: Entry) -> RunSummary:
         """Measure quality on mature labels and estimate it for the window; repeated if more of it was scored since."""
         store, config, span = self.context.store, self.context.config, (entry.window_start, entry.window_end)
+        # Another worker may have measured it since it was read, and before this one had scored its windows.
+        entry = ledger.find(store, entry.policy, entry.kind, *span) or entry
         if entry.status == "done" and not quality.is_outdated(store, config, entry.policy, span):
             return RunSummary()
         unfinished = [

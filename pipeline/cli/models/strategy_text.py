@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 RULE_TEXTS = {
     "NO_LABELS": "no transaction is mature",
     "EXTREME_RARITY": "the upper bound of the share of fraud is under strategy.prevalence_gate_low",
+    "FIRST_FRAUD": "the upper bound is under strategy.prevalence_gate_low, and one known fraud steers outlier detection",
     "WEIGHED": "the upper bound is under strategy.prevalence_gate_low, and held-out frauds set the weight of the classifiers in a blend",
     "FEW_POSITIVES": "fewer independent fraud cases than strategy.min_positives_blend",
     "BLEND": "independent fraud cases between strategy.min_positives_blend and strategy.min_positives_classifier",
