@@ -38,13 +38,13 @@ def test_a_fold_is_whole_and_learns_only_from_what_was_known_at_its_date(history
     at = training_set_at(CLASSIFIES, history, THIRD)
     folds = samples.of_calendar_folds(CLASSIFIES, history, at, FEATURES)
     assert len(folds) == 3
-    starts = [int(fold.held_out.times[0]) // SPAN * SPAN for fold in folds]
+    starts = [int(fold.validation.times[0]) // SPAN * SPAN for fold in folds]
     assert np.diff(starts).tolist() == [SPAN, SPAN]
     maturity = CLASSIFIES.labels.maturity
     assert THIRD - maturity - SPAN < starts[-1] + SPAN <= THIRD - maturity
     for fold, start in zip(folds, starts, strict=True):
         times = history.transactions.event_time[at.mature]
-        assert len(fold.held_out) == np.count_nonzero((times >= start) & (times < start + SPAN))
+        assert len(fold.validation) == np.count_nonzero((times >= start) & (times < start + SPAN))
         assert fold.past.learnable_at.max() <= start
         assert fold.past.times.min() >= start - 2 * SPAN - maturity
 
@@ -77,7 +77,7 @@ def test_a_label_that_came_since_makes_another_fold(history: History) -> None:
     at = training_set_at(CLASSIFIES, history, THIRD)
     folds = samples.of_calendar_folds(CLASSIFIES, history, at, FEATURES)
     found = validation_folds.fit_folds(folds, FEATURES.layout, validation_folds.FitSettings())
-    inside = np.flatnonzero(np.isin(history.transactions.event_time[at.mature], folds[-1].held_out.times))
+    inside = np.flatnonzero(np.isin(history.transactions.event_time[at.mature], folds[-1].validation.times))
     turned = at.y.copy()
     turned[inside[turned[inside] == 0][:3]] = 1
     changed = samples.of_calendar_folds(CLASSIFIES, history, replace(at, y=turned), FEATURES)

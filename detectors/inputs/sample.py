@@ -89,9 +89,9 @@ def _fraud_odds(weight: Floats, fraud: Bools) -> float:
     return frauds / genuine if frauds and genuine else 0.0
 
 
-def digest_of(samples: Sequence[Sample], told: str = "") -> str:
-    """A digest of some text, and of all in these samples that a detector may learn from."""
-    digest = hashlib.blake2b(told.encode(), digest_size=16)
+def digest_of(samples: Sequence[Sample], settings: str = "") -> str:
+    """A digest of settings as text, and of all in these samples that a detector may learn from."""
+    digest = hashlib.blake2b(settings.encode(), digest_size=16)
     for sample in samples:
         for values in (sample.raw, sample.y, sample.weight, sample.times):
             digest.update(repr((values.dtype.str, values.shape)).encode())

@@ -330,8 +330,8 @@ def sample_digests(
     """
     if settings.strategy == "blend" or not len(mature):
         return None
-    told = (settings.strategy, settings.detector_parameters(), layout, libraries())
-    return digest_of([mature, young], repr(told)), digest_of([usual])
+    fixed = (settings.strategy, settings.detector_parameters(), layout, libraries())
+    return digest_of([mature, young], repr(fixed)), digest_of([usual])
 
 
 def with_new_thresholds(

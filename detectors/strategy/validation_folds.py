@@ -52,11 +52,11 @@ class ValidationFold:
 
 
 @dataclass(frozen=True)
-class FoldRows:
+class FoldSamples:
     """The labelled rows of one fold: those that were known at its date, and those that are held out."""
 
     past: Sample
-    held_out: Sample
+    validation: Sample
 
 
 def fit_validation_folds(mature: Sample, layout: Layout, settings: FitSettings) -> tuple[ValidationFold, ...]:
@@ -73,7 +73,9 @@ def fit_validation_folds(mature: Sample, layout: Layout, settings: FitSettings) 
     return fit_folds((_rows_between(mature, *span) for span in fold_spans(mature)), layout, settings)
 
 
-def fit_folds(rows: Iterable[FoldRows], layout: Layout, settings: FitSettings) -> tuple[ValidationFold, ...]:
+def fit_folds(
+    rows: Iterable[FoldSamples], layout: Layout, settings: FitSettings
+) -> tuple[ValidationFold, ...]:
     """Fit all detectors to each fold's past and score what it holds out; folds without frauds on both sides are left out."""
     fitted = (_fold(each, layout, settings) for each in rows)
     return tuple(fold for fold in fitted if fold is not None)
@@ -94,42 +96,42 @@ def fold_spans(mature: Sample) -> list[tuple[int, int]]:
     return [(int(start), int(end)) for start, end in zip(starts, ends, strict=True)]
 
 
-def _rows_between(mature: Sample, start: int, end: int) -> FoldRows:
-    return FoldRows(
+def _rows_between(mature: Sample, start: int, end: int) -> FoldSamples:
+    return FoldSamples(
         mature.take((mature.times < start) & (mature.learnable_at <= start)),
         mature.take((mature.times >= start) & (mature.times < end)),
     )
 
 
-def _fold(rows: FoldRows, layout: Layout, settings: FitSettings) -> ValidationFold | None:
-    past, held_out = rows.past, rows.held_out
-    if not (past.y == 1).any() or not (held_out.y == 1).any():
+def _fold(rows: FoldSamples, layout: Layout, settings: FitSettings) -> ValidationFold | None:
+    past, validation = rows.past, rows.validation
+    if not (past.y == 1).any() or not (validation.y == 1).any():
         return None
-    if min((past.y == 0).sum(), (held_out.y == 0).sum()) < GENUINE_MIN:
+    if min((past.y == 0).sum(), (validation.y == 0).sum()) < GENUINE_MIN:
         return None
-    past, held_out = _thinned(past, settings.seed), _thinned(held_out, settings.seed)
+    past, validation = _thinned(past, settings.seed), _thinned(validation, settings.seed)
     return ValidationFold(
-        y=held_out.y,
-        weight=held_out.weight,
-        amount=held_out.amount,
-        time=held_out.times,
-        entity=held_out.entities,
-        **_scores(past, held_out, layout, settings),
+        y=validation.y,
+        weight=validation.weight,
+        amount=validation.amount,
+        time=validation.times,
+        entity=validation.entities,
+        **_scores(past, validation, layout, settings),
         n_training_frauds=int(past.y.sum()),
     )
 
 
-def _scores(past: Sample, held_out: Sample, layout: Layout, settings: FitSettings) -> dict[str, Floats]:
+def _scores(past: Sample, validation: Sample, layout: Layout, settings: FitSettings) -> dict[str, Floats]:
     """
     What detectors that are fitted to the past say of the rows held out.
 
     Trainings of consecutive dates share folds: what was computed of exactly the same rows is not computed again.
     """
-    key = digest_of([past, held_out], repr((layout, settings)))
+    key = digest_of([past, validation], repr((layout, settings)))
     known = _known.pop(key, None)
     if known is None:
         parts = Components.fit(layout, past, past.take(past.y == 0), settings, "blend")
-        sides = parts.sides(parts.encoder.transform(held_out.raw))
+        sides = parts.sides(parts.encoder.transform(validation.raw))
         known = {
             "outlier": sides.team.surprisal,
             "families": sides.families,

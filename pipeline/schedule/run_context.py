@@ -24,7 +24,7 @@ from storage.runs.ledger import Entry
 
 READ_AHEAD = 60 * DAY  # how far a long backfill reads beyond its current window at once; bounds memory
 LIVE = models.LIVE
-M_MMAP_THRESHOLD, LARGE_ARRAY = -3, 8 * 2**20  # of glibc's mallopt; in bytes
+M_MMAP_THRESHOLD, LARGE_ARRAY = -3, 4 * 2**20  # of glibc's mallopt; in bytes
 ENTITY_READ_MAX = 2_000  # up to this many transactions, only the past of their entities is read
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from detectors.inputs.encoding import Encoder
 from detectors.inputs.sample import Sample
 from detectors.strategy.exclude_suspicious import suspicious_rows
-from detectors.strategy.validation_folds import GENUINE, FoldRows
+from detectors.strategy.validation_folds import GENUINE, FoldSamples
 from pipeline import hash_sampling
 from pipeline.config.config import Config
 from pipeline.config.costs import at_risk
@@ -127,7 +127,7 @@ def for_evidence(
 
 def of_calendar_folds(
     config: Config, history: History, training_set: TrainingSet, features: FeatureCatalogue
-) -> list[FoldRows]:
+) -> list[FoldSamples]:
     """
     Rows of validation folds that begin every `FOLD_SPAN`, whatever the date of the training; empty where frauds are too few for them.
 
@@ -143,10 +143,10 @@ def of_calendar_folds(
         start = end - FOLD_SPAN
         past = (times >= start - 2 * FOLD_SPAN - maturity) & (times < start)
         past &= training_set.mature_since <= start
-        held_out = (times >= start) & (times < end)
-        if min((fraud & past).sum(), (fraud & held_out).sum()) < FOLD_FRAUDS:
+        validation = (times >= start) & (times < end)
+        if min((fraud & past).sum(), (fraud & validation).sum()) < FOLD_FRAUDS:
             break
-        folds.append((np.flatnonzero(past), np.flatnonzero(held_out)))
+        folds.append((np.flatnonzero(past), np.flatnonzero(validation)))
         end = start
     if len(folds) < FOLDS_MIN:
         return []
@@ -158,7 +158,7 @@ def of_calendar_folds(
     matrix = SampleMatrix(
         config, history, features, [training_set.mature[rows] for fold in sampled for rows, _ in fold]
     )
-    return [FoldRows(*(_mature_sample(matrix, training_set, *part) for part in fold)) for fold in sampled]
+    return [FoldSamples(*(_mature_sample(matrix, training_set, *part) for part in fold)) for fold in sampled]
 
 
 def _thinned(draws: Floats, fraud: Bools) -> tuple[Ints, Floats]:
