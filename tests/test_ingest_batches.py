@@ -14,8 +14,9 @@ from pipeline.errors import InputError
 from pipeline.ingest.ingest import ingest_transactions
 from pipeline.ingest.ingest_report import Options
 from pipeline.ingest.sources import Source
+from storage.database.database import CACHE_KIB, LOADING_CACHE_KIB
 from storage.frames import DAY
-from storage.ingest.batches import Counts
+from storage.ingest.batches import Counts, RejectedRow, begin
 from tests.support.databases import Opener
 from tests.support.ingest import CONFIG, HEADER, NOW, ROWS, configured, file, run, stream
 from tests.support.sql import query
@@ -198,3 +199,17 @@ def test_payments_that_nobody_has_labelled_yet_say_nothing_of_the_completeness_o
     for rows in (unlabelled, []):
         run(store, ANSWERED, file(tmp_path, rows, f"{HEADER},is_fraud"), known_after=7 * DAY)
     assert query(store, "SELECT complete_through FROM batches WHERE kind = 'labels'") == [(None,), (None,)]
+
+
+@pytest.mark.one_engine
+@pytest.mark.parametrize("through", [True, False])
+def test_a_connection_of_sqlite_keeps_more_pages_only_while_a_batch_is_loaded(sqlite_opener, through):
+    store, kept = sqlite_opener(CONFIG), []
+    pages = "PRAGMA cache_size"
+    with begin(store, "transactions", "a file", True, NOW, "a test") as loader:
+        loader.reject([RejectedRow(1, "{}", "no row")])
+        kept += query(store, pages)
+        if through:
+            loader.finish(NOW, "content")
+    kept += query(store, pages)
+    assert kept == [(-LOADING_CACHE_KIB,), (-CACHE_KIB,)]

@@ -296,6 +296,29 @@ def test_a_candidate_is_fitted_again_on_the_rows_that_the_champion_was_fitted_on
     assert np.array_equal(again.samples.holdout.times, made.samples.holdout.times[::10])
 
 
+def test_what_the_champion_learned_from_the_same_samples_is_not_fitted_again(small: Store) -> None:
+    chosen = StoredChoice(1, "classification", 0.1, "")
+    history = feature_history.load(small, CLASSIFIES, START, SECOND_DATE)
+    made = training.prepare(CLASSIFIES, history, FIRST)
+    champion = training.fit_alone(CLASSIFIES, made, chosen, FIRST)
+    start = SECOND_DATE - CLASSIFIES.labels.maturity - CLASSIFIES.training.every
+    later = training.prepare(CLASSIFIES, history, SECOND_DATE)
+    past = training.prepare_again(CLASSIFIES, history, later, FIRST - CLASSIFIES.training.span, start)
+    taken, fitted = (
+        training.fit_alone(CLASSIFIES, past, chosen, SECOND_DATE, before) for before in (champion, None)
+    )
+    assert taken.detector.fitted().parts.boosting is champion.detector.fitted().parts.boosting
+    assert taken.to_bytes() == fitted.to_bytes()
+    at_once = training.fit_alone(CLASSIFIES, made, chosen, SECOND_DATE, champion)
+    assert at_once.detector.fitted().parts is champion.detector.fitted().parts  # the outlier detectors, too
+    relabelled = replace(past.samples.mature, y=np.roll(past.samples.mature.y, 60))
+    changed = replace(past, samples=replace(past.samples, mature=relabelled))
+    other_threads = configured({"strategy": {"method": "classification"}, "training": {"threads": 2}})
+    for config, prepared in ((CLASSIFIES, changed), (other_threads, past)):
+        again = training.fit_alone(config, prepared, chosen, SECOND_DATE, champion)
+        assert again.detector.fitted().parts.boosting is not champion.detector.fitted().parts.boosting
+
+
 def poison(store: Store, folder: Path) -> None:
     """A wrong file of audits, known just before the third training: old frauds are genuine, others fraud."""
     _, labels = by_night(DAYS)

@@ -1,5 +1,6 @@
 """Training rows in time order, and the layout that turns raw columns into features."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -86,6 +87,16 @@ def _fraud_odds(weight: Floats, fraud: Bools) -> float:
     """The odds of fraud by weight; 0 if there is only one class."""
     frauds, genuine = float(weight[fraud].sum()), float(weight[~fraud].sum())
     return frauds / genuine if frauds and genuine else 0.0
+
+
+def digest_of(samples: Sequence[Sample], settings: str = "") -> str:
+    """A digest of settings as text, and of all in these samples that a detector may learn from."""
+    digest = hashlib.blake2b(settings.encode(), digest_size=16)
+    for sample in samples:
+        for values in (sample.raw, sample.y, sample.weight, sample.times):
+            digest.update(repr((values.dtype.str, values.shape)).encode())
+            digest.update(np.ascontiguousarray(values).data)
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True)

@@ -242,6 +242,14 @@ class AutoDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
             self.calibrator_ = self._calibrate_classification(mature)
         return self
 
+    def take(self, fitted: FittedStrategy, usual: Sample | None = None) -> Self:
+        """Take what was learned from the same labelled rows, and fit only the outlier detectors, if to other rows than there."""
+        self._restore(fitted)
+        if usual is not None:
+            groups = self._layout(usual.raw.shape[1]).groups
+            self._parts = fitted.parts.with_outliers(groups, usual, self.fit_settings)
+        return self
+
     @property
     def fit_settings(self) -> FitSettings:
         """The settings of every fit."""
@@ -333,14 +341,15 @@ class AutoDetector(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no 
     @classmethod
     def restored(cls, fitted: FittedStrategy, **parameters: Any) -> Self:
         """The detector that had learned this; it scores the same to the bit."""
-        layout = fitted.parts.layout
-        detector = cls(fitted.strategy, layout=layout, **parameters)
-        detector.layout_, detector.strategy_, detector.choice_ = layout, fitted.strategy, None
-        detector.n_features_in_ = layout.encoding.n_columns
-        detector.calibrator_, detector.weight_ = fitted.calibrator, fitted.weight
-        detector.reference_ = fitted.reference
-        detector._parts = fitted.parts
-        return detector
+        return cls(fitted.strategy, layout=fitted.parts.layout, **parameters)._restore(fitted)
+
+    def _restore(self, fitted: FittedStrategy) -> Self:
+        self.layout_, self.strategy_, self.choice_ = fitted.parts.layout, fitted.strategy, None
+        self.n_features_in_ = self.layout_.encoding.n_columns
+        self.calibrator_, self.weight_ = fitted.calibrator, fitted.weight
+        self.reference_ = fitted.reference
+        self._parts = fitted.parts
+        return self
 
     def choose(
         self,

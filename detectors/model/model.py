@@ -19,8 +19,8 @@ from detectors.drift.reference import DriftReference
 from detectors.evaluation.cases import CaseRows
 from detectors.evaluation.prevalence import upper_guess
 from detectors.evaluation.thresholds import Costs, capacity_threshold
-from detectors.inputs.sample import Layout, Sample
-from detectors.model.artifact import RETRAIN, pack, unpack, verify_scores
+from detectors.inputs.sample import Layout, Sample, digest_of
+from detectors.model.artifact import RETRAIN, libraries, pack, unpack, verify_scores
 from detectors.model.auto_detector import NOVELTY, AutoDetector, FittedStrategy, Ranks
 from detectors.registry import DEFAULT_OUTLIER
 from detectors.strategy.validation_folds import ValidationFold
@@ -209,7 +209,7 @@ class Model:
         ArtifactError
             The content is not a model, or its sample rows score differently.
         """
-        stored, libraries = unpack(StoredModel, content)
+        stored, versions = unpack(StoredModel, content)
         model = cls(
             AutoDetector.restored(stored.fitted, **stored.settings.detector_parameters()),
             stored.settings,
@@ -223,7 +223,7 @@ class Model:
         )
         model._check_usable()
         scores = model.score(stored.samples, np.ones(len(stored.samples))).score
-        verify_scores(scores, stored.sample_scores, libraries)
+        verify_scores(scores, stored.sample_scores, versions)
         return model
 
     def _check_usable(self) -> None:
@@ -246,6 +246,14 @@ class Model:
         return bool(np.isfinite([score, *(each.sum(axis=1) for each in explained)]).all())
 
 
+@dataclass(frozen=True)
+class Learned:
+    """What was learned from the same labelled rows before."""
+
+    fitted: FittedStrategy
+    usual: bool  # whether the outlier detectors have seen the same rows, too
+
+
 def fit_model(
     settings: ModelSettings,
     layout: Layout,
@@ -259,6 +267,7 @@ def fit_model(
     muted: Bools | None = None,
     young: Sample | None = None,
     prevalence: float | None = None,
+    learned: Learned | None = None,
 ) -> Model:
     """
     Fit the model of one training.
@@ -284,9 +293,14 @@ def fit_model(
         Labelled transactions that are not a random sample, for the classifiers only.
     prevalence
         That upper guesses of probabilities assume under outlier detection.
+    learned
+        What was learned from the same labelled rows before, by their `sample_digests`: it is not fitted again.
     """
     detector = AutoDetector(settings.strategy, layout=layout, **settings.detector_parameters())
-    detector.fit_samples(mature, usual, settings.strategy, folds, young)
+    if learned is None:
+        detector.fit_samples(mature, usual, settings.strategy, folds, young)
+    else:
+        detector.take(learned.fitted, None if learned.usual else usual)
     ranks = detector.rank(recent.raw)
     if len(recent):
         detector.refer_to(ranks, recent.weight)
@@ -306,14 +320,30 @@ def fit_model(
     )
 
 
-def with_new_thresholds(model: Model, settings: ModelSettings, rows: Sample, days: float) -> Model:
+def sample_digests(
+    settings: ModelSettings, layout: Layout, mature: Sample, usual: Sample, young: Sample
+) -> tuple[str, str] | None:
+    """
+    Digests of all that decides what `fit_model` learns from labelled rows and from usual ones, with these versions of libraries.
+
+    None for a blend, which learns from validation folds as well, and without labelled rows.
+    """
+    if settings.strategy == "blend" or not len(mature):
+        return None
+    fixed = (settings.strategy, settings.detector_parameters(), layout, libraries())
+    return digest_of([mature, young], repr(fixed)), digest_of([usual])
+
+
+def with_new_thresholds(
+    model: Model, settings: ModelSettings, rows: Sample, days: float, ranks: Ranks | None = None
+) -> Model:
     """
     Return the model with thresholds set on other rows, with the review budget and costs of other settings.
 
-    This makes two models comparable at the same number of reviews.
+    This makes two models comparable at the same number of reviews. `ranks` are those of the rows, if they have been ranked.
     """
     own = replace(settings, strategy=model.strategy)
-    ranks = model.detector.rank(rows.raw)
+    ranks = model.detector.rank(rows.raw) if ranks is None else ranks
     thresholds, share = _thresholds(own, model.detector, ranks, rows, days)
     return replace(model, settings=own, thresholds=thresholds, main_share=share, recent=ranks)
 

@@ -6,7 +6,8 @@ rows below a score, and its *surprisal*, −ln of the share above, which has the
 learns from labels, the share is of genuine rows: among all of them, known frauds would take the top for themselves.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Self
 
 from detectors.algorithms.boosting import Boosting
@@ -36,8 +37,11 @@ class RankedClassifier:
 
     def surprisal(self, X: Floats) -> Floats:
         """−ln of the share of genuine training rows above each row's score, (n,)."""
-        scale = require_fitted(self.scale, "the rank scale of a classifier")
-        return surprisal(scale.transform(self.classifier.anomaly_score(X)))
+        return self.surprisal_of(self.classifier.anomaly_score(X))
+
+    def surprisal_of(self, scores: Floats) -> Floats:
+        """The same, given the classifier's scores."""
+        return surprisal(require_fitted(self.scale, "the rank scale of a classifier").transform(scores))
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,7 @@ class BlendSides:
     families: Floats
     boosting: Floats
     forest: Floats
+    margin: Floats  # boosting's logit
 
     @property
     def mixed(self) -> tuple[Floats, Floats, Floats]:
@@ -109,8 +114,7 @@ class Components:
         """
         sample = mature if len(mature) else usual
         encoder = Encoder.fit(layout.encoding, sample.raw, sample.y, sample.weight)
-        of_usual = encoder.transform(usual.raw)
-        outliers = OutlierTeam.fit(layout.groups, of_usual, usual.weight, settings)
+        outliers = OutlierTeam.fit(layout.groups, encoder.transform(usual.raw), usual.weight, settings)
         if strategy == "outlier":
             return cls(encoder, outliers)
         X = encoder.transform(mature.raw)
@@ -123,6 +127,11 @@ class Components:
             RandomForest(max_genuine=FOREST_MAX_GENUINE, seed=settings.seed), X, mature
         )
         return cls(encoder, outliers, families, boosting, forest)
+
+    def with_outliers(self, groups: Sequence[FeatureGroup], usual: Sample, settings: FitSettings) -> Self:
+        """The same with outlier detectors that are fitted to these rows."""
+        X = self.encoder.transform(usual.raw)
+        return replace(self, outliers=OutlierTeam.fit(groups, X, usual.weight, settings))
 
     @property
     def layout(self) -> Layout:
@@ -141,8 +150,9 @@ class Components:
         families = require_fitted(self.families, "the regression of a blend")
         boosting = require_fitted(self.boosting, "the boosting of a blend")
         forest = require_fitted(self.forest, "the random forest of a blend")
-        scores = self.outliers.score(X)
-        return BlendSides(scores, families.surprisal(scores, X), boosting.surprisal(X), forest.surprisal(X))
+        scores, margin = self.outliers.score(X), boosting.classifier.anomaly_score(X)
+        ranked = families.surprisal(scores, X), boosting.surprisal_of(margin), forest.surprisal(X)
+        return BlendSides(scores, *ranked, margin)
 
 
 def _scale_of_genuine(scores: Floats, sample: Sample) -> RankScale:

@@ -3,16 +3,17 @@ Time-ordered validation folds that respect label delay: scores of detectors on h
 
 A fold has a date. Its detectors are fitted on rows whose labels were known by then, and score the rows between that date
 and the next fold's date. Dates are set so that folds hold about equally many frauds; the frauds before the first date are
-only trained on.
+only trained on. A caller may set dates and rows itself (`fit_folds`).
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from detectors.algorithms.pyod_support import thin_genuine
 from detectors.base import Floats, Ints
-from detectors.inputs.sample import Layout, Sample
+from detectors.inputs.sample import Layout, Sample, digest_of
 from detectors.strategy.components import Components
 from detectors.strategy.outlier_team import FitSettings
 
@@ -23,6 +24,8 @@ FOLDS = 4
 GENUINE = 10_000
 FRAUDS = 1_000  # likewise of frauds: classifiers that learned from so many are compared as well as from more
 GENUINE_MIN = 100  # fewer do not define what is normal
+REMEMBERED = 8  # folds whose scores this process keeps, half a megabyte each
+_known: dict[str, dict[str, Floats]] = {}
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,14 @@ class ValidationFold:
         return replace(self, **arrays)
 
 
+@dataclass(frozen=True)
+class FoldSamples:
+    """The labelled rows of one fold: those that were known at its date, and those that are held out."""
+
+    past: Sample
+    validation: Sample
+
+
 def fit_validation_folds(mature: Sample, layout: Layout, settings: FitSettings) -> tuple[ValidationFold, ...]:
     """
     Fit all detectors and score the held-out rows, fold by fold; folds without training or held-out frauds are left out.
@@ -59,7 +70,14 @@ def fit_validation_folds(mature: Sample, layout: Layout, settings: FitSettings) 
     """
     if (mature.y == 1).sum() < 2:
         return ()
-    fitted = (_fold(mature, layout, settings, start, end) for start, end in fold_spans(mature))
+    return fit_folds((_rows_between(mature, *span) for span in fold_spans(mature)), layout, settings)
+
+
+def fit_folds(
+    rows: Iterable[FoldSamples], layout: Layout, settings: FitSettings
+) -> tuple[ValidationFold, ...]:
+    """Fit all detectors to each fold's past and score what it holds out; folds without frauds on both sides are left out."""
+    fitted = (_fold(each, layout, settings) for each in rows)
     return tuple(fold for fold in fitted if fold is not None)
 
 
@@ -78,38 +96,53 @@ def fold_spans(mature: Sample) -> list[tuple[int, int]]:
     return [(int(start), int(end)) for start, end in zip(starts, ends, strict=True)]
 
 
-def _fold(
-    mature: Sample, layout: Layout, settings: FitSettings, start: int, end: int
-) -> ValidationFold | None:
-    past = mature.take((mature.times < start) & (mature.learnable_at <= start))
-    validation = mature.take((mature.times >= start) & (mature.times < end))
+def _rows_between(mature: Sample, start: int, end: int) -> FoldSamples:
+    return FoldSamples(
+        mature.take((mature.times < start) & (mature.learnable_at <= start)),
+        mature.take((mature.times >= start) & (mature.times < end)),
+    )
+
+
+def _fold(rows: FoldSamples, layout: Layout, settings: FitSettings) -> ValidationFold | None:
+    past, validation = rows.past, rows.validation
     if not (past.y == 1).any() or not (validation.y == 1).any():
         return None
     if min((past.y == 0).sum(), (validation.y == 0).sum()) < GENUINE_MIN:
         return None
-    past, validation = (_thinned(past, settings.seed), _thinned(validation, settings.seed))
-    return _score_rows(
-        Components.fit(layout, past, past.take(past.y == 0), settings, "blend"), validation, int(past.y.sum())
-    )
-
-
-def _score_rows(parts: Components, validation: Sample, n_training_frauds: int) -> ValidationFold:
-    X = parts.encoder.transform(validation.raw)
-    sides = parts.sides(X)
-    assert parts.boosting is not None
+    past, validation = _thinned(past, settings.seed), _thinned(validation, settings.seed)
     return ValidationFold(
         y=validation.y,
         weight=validation.weight,
         amount=validation.amount,
         time=validation.times,
         entity=validation.entities,
-        outlier=sides.team.surprisal,
-        families=sides.families,
-        boosting=sides.boosting,
-        forest=sides.forest,
-        margin=parts.boosting.classifier.anomaly_score(X),
-        n_training_frauds=n_training_frauds,
+        **_scores(past, validation, layout, settings),
+        n_training_frauds=int(past.y.sum()),
     )
+
+
+def _scores(past: Sample, validation: Sample, layout: Layout, settings: FitSettings) -> dict[str, Floats]:
+    """
+    What detectors that are fitted to the past say of the rows held out.
+
+    Trainings of consecutive dates share folds: what was computed of exactly the same rows is not computed again.
+    """
+    key = digest_of([past, validation], repr((layout, settings)))
+    known = _known.pop(key, None)
+    if known is None:
+        parts = Components.fit(layout, past, past.take(past.y == 0), settings, "blend")
+        sides = parts.sides(parts.encoder.transform(validation.raw))
+        known = {
+            "outlier": sides.team.surprisal,
+            "families": sides.families,
+            "boosting": sides.boosting,
+            "forest": sides.forest,
+            "margin": sides.margin,
+        }
+    _known[key] = known  # the last one used is the last to go
+    while len(_known) > REMEMBERED:
+        _known.pop(next(iter(_known)), None)
+    return known
 
 
 def _thinned(sample: Sample, seed: int) -> Sample:

@@ -17,7 +17,7 @@ from pipeline.monitoring import drift_reference, quality
 from pipeline.monitoring.drift import window_drift
 from pipeline.runs.window_scores import score_rows
 from pipeline.schedule import planning
-from pipeline.schedule.run_context import HistoryReader, RunContext, RunSummary
+from pipeline.schedule.run_context import HistoryReader, RunContext, RunSummary, release_freed_memory
 from pipeline.scoring.model_cache import ModelCache
 from pipeline.scoring.score_rows import ScoredBatch
 from pipeline.training import strategy_choice, train
@@ -302,7 +302,9 @@ def _fit_and_promote(
             store, config, reader.for_training, context.policy, date, context.run_id
         )
         history = reader.for_training(date)
+        release_freed_memory()
         training_data = train.prepare(config, history, date, reader.mutes, choice.prevalence)
+        release_freed_memory()
         reference = drift_reference.reference_history(store, config, history, date)
         models.save_findings(
             store, context.policy, date, context.run_id, [finding.row() for finding in training_data.findings]
@@ -312,6 +314,8 @@ def _fit_and_promote(
     except (NotReady, DetectorError) as error:
         ledger.fail(store, claimed, str(error), context.as_of)
         return f"{planning.day(date)}: no new model: {error}"
+    training_data = training_data.after_fit()
+    release_freed_memory()
     gate = PromotionGate(store, config, model_cache, reader)
     check = gate.check(history, training_data, choice, fitted.model, date)
     model_id = models.install(

@@ -2,7 +2,8 @@
 Promotion gate: compares a candidate with the champion on the newest window whose labels are mature.
 
 The new model was trained on that window and the champion was not, so their scores there cannot be compared. The candidate
-is therefore fitted again with the same choice and settings, on the rows that the champion was fitted on::
+is therefore fitted again with the same choice and settings, on the rows that the champion was fitted on (where settings, labels
+and values are still the same, that is what the champion has learned, and is taken from it)::
 
     labelled rows ......................│ newest mature window │ no label yet ...... │ date of the training
     └ candidate and champion trained on ┘ both are evaluated   ┘
@@ -159,7 +160,8 @@ class PromotionGate:
                     return _too_few(window, champion_id)
             earlier = (fold.before(window.start) for fold in choice.folds)
             folds = tuple(fold for fold in earlier if fold.y.any())
-            again = train.fit_alone(self.config, past, replace(choice, folds=folds), date)
+            again = train.fit_alone(self.config, past, replace(choice, folds=folds), date, champion)
+            del past  # its rows take memory
         except (DetectorError, Damaged) as error:
             return _inconclusive(window, champion_id, f"they cannot be compared ({error})")
         return _decided(
@@ -219,12 +221,15 @@ class PromotionGate:
             day=times // DAY,
             weight=window.weight,
         )
-        verdicts = []
+        verdicts, ranks, ranked_by = [], None, None
         for model, raw in models:
             sample = Sample(
                 raw, window.y, window.weight, at_risk(self.config, transactions), times, entity=case_codes
             )
-            answer = _predictions(with_new_thresholds(model, settings, sample, days), sample)
+            detectors = model.detector.fitted().parts
+            if ranked_by != (id(detectors), id(raw)):  # those of the same samples are the same
+                ranks, ranked_by = model.detector.rank(raw), (id(detectors), id(raw))
+            answer = _predictions(with_new_thresholds(model, settings, sample, days, ranks), sample)
             verdicts.append(comparison.evaluate_technique([rows], [answer], self.config.costs.review))
         return verdicts
 

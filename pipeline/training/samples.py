@@ -9,13 +9,15 @@ from numpy.typing import NDArray
 from detectors.inputs.encoding import Encoder
 from detectors.inputs.sample import Sample
 from detectors.strategy.exclude_suspicious import suspicious_rows
+from detectors.strategy.validation_folds import GENUINE, FoldSamples
 from pipeline import hash_sampling
 from pipeline.config.config import Config
 from pipeline.config.costs import at_risk
 from pipeline.features.catalogue import FeatureCatalogue
 from pipeline.features.history import History, raw_matrix
 from pipeline.rules.mutes import Mute, muted_entities
-from pipeline.training.training_set import TrainingSet, case_entities, payers
+from pipeline.schedule.run_context import release_freed_memory
+from pipeline.training.training_set import TrainingSet, case_entities, complete_through, payers
 from storage.frames import DAY, FRAUD, Ints
 
 UNLABELLED_ROWS = (
@@ -28,6 +30,10 @@ Bools = NDArray[np.bool_]
 # Besides all frauds; about ten seconds of fits. A number of rows and not of seconds, so that a choice does not depend on how
 # busy the machine is.
 EVIDENCE_ROWS = 40_000
+# Validation folds by the calendar, where frauds are so many that a fold uses a part of them only: so many to learn from, and to hold out.
+FOLD_SPAN = 14 * DAY
+FOLD_FRAUDS = 500
+FOLDS_MIN, FOLDS_MAX = 2, 3
 
 
 class SampleMatrix:
@@ -39,6 +45,7 @@ class SampleMatrix:
         self._history = history
         self._rows = np.unique(np.concatenate(samples))
         self._raw = raw_matrix(history, self._rows, features, config)
+        release_freed_memory()  # of what features were computed with, before the samples are copied out
         self._payers = payers(config, history)
         self._at_risk = at_risk(config, history.transactions)
 
@@ -116,6 +123,47 @@ def for_evidence(
     selected, weight = hash_sampling.sample_rows(draws, EVIDENCE_ROWS, training_set.y == FRAUD)
     matrix = SampleMatrix(config, history, features, [training_set.mature[selected]])
     return _mature_sample(matrix, training_set, selected, weight)
+
+
+def of_calendar_folds(
+    config: Config, history: History, training_set: TrainingSet, features: FeatureCatalogue
+) -> list[FoldSamples]:
+    """
+    Rows of validation folds that begin every `FOLD_SPAN`, whatever the date of the training; empty where frauds are too few for them.
+
+    Consecutive trainings have these folds in common. A fold learns from the two `FOLD_SPAN` that were mature at its date, and holds out
+    the next one once all of it is mature. How its rows are sampled depends on nothing else.
+    """
+    times = history.transactions.event_time[training_set.mature]
+    fraud, draws = training_set.y == FRAUD, history.draws[training_set.mature]
+    maturity, oldest = config.labels.longest_maturity, training_set.date - config.training.span
+    end = (complete_through(history, training_set.date) - maturity) // FOLD_SPAN * FOLD_SPAN
+    folds: list[tuple[Ints, Ints]] = []
+    while len(folds) < FOLDS_MAX and end - 3 * FOLD_SPAN - maturity >= oldest:
+        start = end - FOLD_SPAN
+        past = (times >= start - 2 * FOLD_SPAN - maturity) & (times < start)
+        past &= training_set.mature_since <= start
+        validation = (times >= start) & (times < end)
+        if min((fraud & past).sum(), (fraud & validation).sum()) < FOLD_FRAUDS:
+            break
+        folds.append((np.flatnonzero(past), np.flatnonzero(validation)))
+        end = start
+    if len(folds) < FOLDS_MIN:
+        return []
+
+    sampled = [
+        [(rows[kept], weight) for rows in fold for kept, weight in [_thinned(draws[rows], fraud[rows])]]
+        for fold in reversed(folds)
+    ]
+    matrix = SampleMatrix(
+        config, history, features, [training_set.mature[rows] for fold in sampled for rows, _ in fold]
+    )
+    return [FoldSamples(*(_mature_sample(matrix, training_set, *part) for part in fold)) for fold in sampled]
+
+
+def _thinned(draws: Floats, fraud: Bools) -> tuple[Ints, Floats]:
+    """All frauds and as many other rows as a fold uses."""
+    return hash_sampling.sample_rows(draws, GENUINE + int(fraud.sum()), fraud)
 
 
 def _mature_sample(

@@ -33,7 +33,7 @@ from detectors.strategy.choice import (
 )
 from detectors.strategy.evidence import ReviewBudget, gather_evidence
 from detectors.strategy.outlier_team import FitSettings
-from detectors.strategy.validation_folds import ValidationFold, fit_validation_folds
+from detectors.strategy.validation_folds import ValidationFold, fit_folds, fit_validation_folds
 from pipeline.config.config import Config
 from pipeline.config.costs import costs_of
 from pipeline.errors import NotReady
@@ -147,7 +147,8 @@ def memory(config: Config) -> int:
 
 def validation_folds_of(config: Config, history: History, training_set: TrainingSet) -> Folds:
     """
-    Out-of-sample scores of the mature frauds, on `samples.EVIDENCE_ROWS` rows, in time-ordered folds.
+    Out-of-sample scores of mature frauds in time-ordered folds: by the calendar where frauds are many, otherwise on
+    `samples.EVIDENCE_ROWS` rows, with about equally many frauds in each.
 
     Features use only labels that were known when the transaction happened, and a fold learns only from rows that were
     mature at its date.
@@ -156,6 +157,9 @@ def validation_folds_of(config: Config, history: History, training_set: Training
         return ()
     features = feature_catalogue(config)
     fitting = FitSettings(config.outlier.detector, threads=config.training.threads)
+    by_calendar = samples.of_calendar_folds(config, history, training_set, features)
+    if by_calendar:
+        return fit_folds(by_calendar, features.layout, fitting)
     return fit_validation_folds(
         samples.for_evidence(config, history, training_set, features), features.layout, fitting
     )

@@ -7,12 +7,13 @@ the transactions from then on. `strategy_choice` chooses the strategy, `promotio
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 
 from detectors.drift.reference import DriftReference
 from detectors.evaluation.prevalence import PrevalenceEstimate
 from detectors.inputs.sample import Sample
 from detectors.model.artifact import libraries, seal
-from detectors.model.model import Model, ModelSettings, fit_model
+from detectors.model.model import Learned, Model, ModelSettings, fit_model, sample_digests
 from pipeline.config.config import Config
 from pipeline.errors import NotReady
 from pipeline.features.catalogue import FeatureCatalogue
@@ -42,6 +43,7 @@ MODEL_SECTIONS = (
     "calendar",
     "drift",
 )
+SAMPLES = "samples"  # among a model's notes: a digest of what it learned from
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,13 @@ class Prepared:
     def with_examples(self, more: Sample) -> "Prepared":
         """The same samples with these young examples instead."""
         return replace(self, samples=replace(self.samples, young=more))
+
+    def after_fit(self) -> "Prepared":
+        """What the promotion gate needs: without the rows that were learned from, which take the most memory."""
+        none = {
+            name: getattr(self.samples, name).take(slice(0, 0)) for name in ("mature", "young", "unlabelled")
+        }
+        return replace(self, samples=replace(self.samples, **none))
 
     def raise_on_errors(self) -> None:
         """
@@ -187,23 +196,42 @@ def fit(
     )
 
 
-def fit_alone(config: Config, prepared: Prepared, chosen: StoredChoice, date: int) -> Model:
-    """Fit the model only, without its drift reference and its record."""
+def fit_alone(
+    config: Config, prepared: Prepared, chosen: StoredChoice, date: int, before: Model | None = None
+) -> Model:
+    """
+    Fit the model only, without its drift reference and its record.
+
+    If an earlier model, `before`, has learned from the same labelled rows in the same way, what it has learned is taken from it.
+    """
     days = (date - prepared.training_set.holdout_start) / DAY
+    settings = _settings(config, chosen, cases_per_day(config, date, days), prepared.muted_channels)
+    drawn = prepared.samples
+    digests = sample_digests(settings, prepared.features.layout, drawn.mature, drawn.unlabelled, drawn.young)
+    learned_from = None if digests is None else [version("fraudwatch"), *digests]
     return fit_model(
-        _settings(config, chosen, cases_per_day(config, date, days), prepared.muted_channels),
+        settings,
         prepared.features.layout,
-        mature=prepared.samples.mature,
-        usual=prepared.samples.unlabelled,
-        recent=prepared.samples.holdout,
+        mature=drawn.mature,
+        usual=drawn.unlabelled,
+        recent=drawn.holdout,
         days=days,
-        notes={"fields": feature_fields(config), "trained_at": date},
+        notes={"fields": feature_fields(config), "trained_at": date, SAMPLES: learned_from},
         columns=prepared.features.raw_names,
         folds=chosen.folds,
-        muted=prepared.samples.muted,
-        young=prepared.samples.young,
+        muted=drawn.muted,
+        young=drawn.young,
         prevalence=prepared.prevalence,
+        learned=_learned_before(before, learned_from),
     )
+
+
+def _learned_before(before: Model | None, learned_from: list[str] | None) -> Learned | None:
+    """What an earlier model has learned, if from the same labelled rows."""
+    known = None if before is None else before.notes.get(SAMPLES)
+    if before is None or not known or not learned_from or known[:-1] != learned_from[:-1]:
+        return None
+    return Learned(before.detector.fitted(), usual=known[-1] == learned_from[-1])
 
 
 def _watch(

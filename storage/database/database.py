@@ -24,7 +24,10 @@ from storage.errors import Locked, StorageError, Unreachable
 
 BUSY_TIMEOUT_MS = 30_000  # a writer waits for another's short write, never for a computation
 # SQLite's own 2 MiB make it write and read again the pages of the indices while a large batch is written: three times the system time.
-CACHE_KIB = 32 * 1024
+CACHE_KIB = 32 * 1024  # pages that a connection of SQLite keeps
+LOADING_CACHE_KIB = (
+    64 * 1024
+)  # while a batch is loaded: in less, pages of indexes are written and read again within a chunk
 WRITE_LOCK = (
     7_215_001  # Postgres advisory lock: taking a horizon and making a batch visible exclude each other
 )
@@ -92,6 +95,11 @@ class Store:
         with self._writing() as connection:
             self._run_write_guards(connection)
             yield connection
+
+    def keep_pages(self, connection: Connection, loading: bool) -> None:
+        """Let a connection of SQLite keep more pages while it loads a batch, and as many as before when that is done."""
+        if self.dialect == "sqlite":
+            connection.exec_driver_sql(f"PRAGMA cache_size=-{LOADING_CACHE_KIB if loading else CACHE_KIB}")
 
     @contextmanager
     def write_exclusive(self) -> Iterator[Connection]:

@@ -198,6 +198,7 @@ class BatchLoader:
     def finish(self, now: int, content_hash: str, complete_through: int | None = None) -> Batch:
         """Make the batch visible, in one short transaction under the lock that `history.horizon` also takes."""
         with self._store.write_exclusive() as connection:
+            self._store.keep_pages(connection, loading=False)
             leases.renew(connection, LEASE, self._token, 0)
             leases.release(connection, LEASE, self._token)
             visible_at = stamp(connection, now)
@@ -228,12 +229,14 @@ class BatchLoader:
         if not self._finished:
             remove(self._store, self.batch_id)
             with self._store.write() as connection:
+                self._store.keep_pages(connection, loading=False)
                 leases.release(connection, LEASE, self._token)
 
     @contextmanager
     def _write(self) -> Iterator[Connection]:
         with self._store.write() as connection:
             leases.renew(connection, LEASE, self._token, LEASE_LASTS)
+            self._store.keep_pages(connection, loading=True)
             yield connection
 
     def _note(self, status: RowStatus, numbers: Ints) -> None:

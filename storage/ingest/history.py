@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sqlalchemy import ColumnElement, Connection, Select, false, func, or_, select, text, type_coerce, update
+from sqlalchemy import ColumnElement, Connection, Select, false, func, or_, select, text, update
 
 from storage.database import bulk
-from storage.database.column_types import Instant, as_texts
+from storage.database.column_types import as_texts
 from storage.database.database import Store
 from storage.database.loss_views import exposure
 from storage.database.tables import batches, labels, monitor
@@ -30,7 +30,9 @@ from storage.frames import (
 )
 from storage.ingest.chunks import TransactionChunk
 
-ROWS_AT_ONCE = 50_000  # rows held as Python objects while they become arrays
+ROWS_AT_ONCE = (
+    5_000  # rows held as Python objects while they become arrays: more fall out of the processor's cache
+)
 VALUES_MAX = 500  # values that one query looks up
 ALWAYS = ("kind", "currency", "original_id")
 Condition = ColumnElement[bool]
@@ -47,23 +49,33 @@ class Horizon:
     newest_batch: int
 
 
+class _CodeOf(dict[str | None, int]):
+    """The code of each value, −1 of None; one that is new gets the next."""
+
+    def __init__(self) -> None:
+        super().__init__({None: -1})
+
+    def __missing__(self, value: str | None) -> int:
+        code = self[value] = len(self) - 1
+        return code
+
+
 class Coder:
     """Encodes strings chunk by chunk; codes are in order of first appearance."""
 
     def __init__(self) -> None:
-        self._code_of: dict[str, int] = {}
+        self._code_of = _CodeOf()
         self._chunks: list[Codes] = []
 
     def add(self, values: Sequence[str | None]) -> None:
         """Encode some more values; None is missing."""
-        code_of = self._code_of
-        codes = [-1 if value is None else code_of.setdefault(value, len(code_of)) for value in values]
-        self._chunks.append(np.array(codes, dtype=np.int32))
+        codes = map(self._code_of.__getitem__, values)
+        self._chunks.append(np.fromiter(codes, dtype=np.int32, count=len(values)))
 
     def coded(self) -> Coded:
         """The column of all values that were added."""
         codes = np.concatenate(self._chunks) if self._chunks else np.empty(0, dtype=np.int32)
-        return Coded(codes, np.array(list(self._code_of), dtype=object))
+        return Coded(codes, np.array(list(self._code_of)[1:], dtype=object))
 
 
 def load_transactions(store: Store, start: int, end: int) -> Transactions:
@@ -149,13 +161,13 @@ def _columns(store: Store) -> "Select[Any]":
     own: list[Any] = [t[name] for name in (*ALWAYS, *store.fields.names)]
     if not store.fields.loss.is_whole_amount:
         own.append(text(exposure(store.engine.dialect, store.fields, store.transactions.name)))
-    return select(t.transaction_id, _micros(store, t.event_time), t.amount_base, t.batch_id, *own)
+    return select(t.transaction_id, _micros(store, t.event_time), _amount(store), t.batch_id, *own)
 
 
 def _arrival(store: Store) -> tuple[Any, Any]:
-    """Of payments that were scored on arrival: when they arrived, in µs, and the newest promotion then."""
+    """Of payments that were scored on arrival: when they arrived, and the newest promotion then."""
     t = store.transactions.c
-    return type_coerce(t.arrived_at, Instant), t.arrived_promotion
+    return _micros(store, t.arrived_at), t.arrived_promotion
 
 
 def _or_none(values: Sequence[int | None]) -> Ints:
@@ -168,6 +180,11 @@ def _micros(store: Store, column: Any) -> Any:
     if store.dialect == "postgresql":
         return text(f"(EXTRACT(EPOCH FROM {column.name}) * 1000000)::bigint AS {column.name}")
     return text(f"{column.table.name}.{column.name}")
+
+
+def _amount(store: Store) -> Any:
+    """The amount in the form that the engine returns fastest."""
+    return text("amount_base::float8") if store.dialect == "postgresql" else store.transactions.c.amount_base
 
 
 def rows_of(
@@ -193,7 +210,7 @@ def _transactions(
     names = (*ALWAYS, *store.fields.text)
     coders = {name: Coder() for name in names}
     numeric: dict[str, list[Floats]] = {name: [] for name in store.fields.numeric}
-    ids: list[list[str]] = []
+    ids: list[Strings] = []
     times, ingested_at, amounts = [], [], []
     at_risk: list[Ints] | None = None if store.fields.loss.is_whole_amount else []
     promotions: list[Ints] | None = [] if on_arrival else None
@@ -211,9 +228,9 @@ def _transactions(
         arrived_at = visible.ingested_at(batch, time)
         if promotions is not None:
             promotion = _or_none(columns.pop())
-            arrived_at = np.where(promotion < 0, arrived_at, _or_none(columns.pop()))
+            arrived_at = np.where(promotion < 0, arrived_at, _instants_or_none(columns.pop()))
             promotions.append(promotion)
-        ids.append(list(columns[0]))
+        ids.append(_objects(columns[0]))
         times.append(time)
         ingested_at.append(arrived_at)
         amounts.append(_money(columns[2]))
@@ -226,7 +243,7 @@ def _transactions(
                 numeric[name].append(np.array(column, dtype=np.float64))
     return _sorted(
         Transactions(
-            np.array([name for chunk in ids for name in chunk], dtype=object),
+            np.concatenate(ids) if ids else np.empty(0, dtype=object),
             _joined(times),
             _joined(ingested_at),
             _joined(amounts),
@@ -240,17 +257,34 @@ def _transactions(
 
 
 def _chunks(connection: Connection, parts: Sequence["Select[Any]"]) -> Iterable[Sequence[Any]]:
+    """Rows, on Postgres from a cursor of the server, on SQLite as the driver gives them: SQLAlchemy's own take twice as long."""
     for part in parts:
-        result = connection.execution_options(yield_per=ROWS_AT_ONCE).execute(part)
-        for rows in result.partitions():
-            if rows:
+        if connection.dialect.name == "postgresql":
+            streamed = connection.execution_options(yield_per=ROWS_AT_ONCE).execute(part)
+            yield from filter(None, streamed.partitions())
+            continue
+        with connection.execute(part) as result:
+            cursor: Any = result.cursor
+            while rows := cursor.fetchmany(ROWS_AT_ONCE):
                 yield rows
+
+
+def _objects(values: Sequence[Any]) -> Strings:
+    found = np.empty(len(values), dtype=object)
+    found[:] = values
+    return found
 
 
 def _instants(values: Sequence[Any]) -> Ints:
     if values and isinstance(values[0], str):
         return np.array(values, dtype="datetime64[us]").astype(np.int64)
     return np.array(values, dtype=np.int64)
+
+
+def _instants_or_none(values: Sequence[Any]) -> Ints:
+    """Any number for None."""
+    some = next((value for value in values if value is not None), 0)
+    return _instants([some if value is None else value for value in values])
 
 
 def _money(values: Sequence[Any]) -> Ints:
