@@ -56,6 +56,20 @@ def test_a_missing_option_or_argument_is_named_in_a_sentence(home: Path) -> None
     assert "flags show needs TRANSACTION_ID. For example: " in fraudwatch(home, "flags", "show", code=2)
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("flgas",), "there is no command 'flgas', did you mean flags?"),
+        (("flags", "lst"), "there is no command 'lst', did you mean list?"),
+        (("frobnicate",), "there is no command 'frobnicate': see --help"),
+    ],
+)
+def test_an_unknown_command_is_refused_with_the_one_that_may_be_meant(
+    home: Path, words: tuple[str, ...], said: str
+) -> None:
+    assert said in fraudwatch(home, *words, code=2)
+
+
 def test_every_query_answers(home: Path) -> None:
     for command in ("strategy list", "drift", "runs", "models list"):
         assert json.loads(fraudwatch(home, *command.split(), "--format", "json"))

@@ -211,6 +211,10 @@ SENTENCES = [
     (estimate_prevalence(10_000_000, 50, 50), "Fraud rate 0.00050 % (0.00038–0.00065 %)"),
     (estimate_prevalence(1, 0, 0), "No known fraud among 1 mature transaction,"),
     (estimate_prevalence(4_000, 0, 0), "so the fraud rate is at most 0.063 %"),
+    (
+        replace(estimate_prevalence(2_000, 5, 5), mature=17_899, positives=153, measured=2_000),
+        "among the 2,000 of 17,899 mature transactions that are older than any label takes",
+    ),
 ]
 
 

@@ -139,9 +139,7 @@ def test_events_become_payments_versions_refunds_and_labels(opener: Opener, tmp_
     }  # fmt: skip
     assert "events: Chargeback 3, Authorised 2, " in "\n".join(ingest_lines(payments))
     assert (labels.without_reason, labels.neither, labels.only_stages) == (1, 1, 1)
-    assert "1 dispute has no reason, so it is neither fraud nor genuine" in "\n".join(
-        ingest_lines(labels)
-    )
+    assert "1 dispute has no reason, so it is neither fraud nor genuine" in "\n".join(ingest_lines(labels))
     # an earlier event of the file says how far it goes: later labels may be missing
     through = query(store, "SELECT complete_through FROM batches WHERE kind = 'labels'")
     assert instant(through[0][0]) == "2026-03-20T10:00:00"

@@ -152,6 +152,17 @@ def test_a_large_amount_behind_many_small_ones_decides(tmp_path: Path) -> None:
     assert load(tmp_path, propose(tmp_path / "rows.csv", NOW)).format.thousands == ","
 
 
+def test_a_damaged_amount_among_many_is_one_rejected_row(tmp_path: Path) -> None:
+    proposal = proposed(
+        tmp_path, amount=[], Betrag=lambda n: "zwölf" if n == 70 else german(n * 97 % 9973 / 7)
+    )
+    assert load(tmp_path, proposal).schema_.amount == "Betrag"
+    assert any("CHECK: some are no numbers" in line for line in proposal.explanations)
+    nowhere = proposed(tmp_path, amount=[], Betrag=lambda n: "zwölf" if n % 2 else german(n * 97 % 9973 / 7))
+    named = next(line for line in nowhere.toml.splitlines() if line.startswith("# Found: "))
+    assert "amount" not in named
+
+
 def test_the_question_quotes_a_value_that_differs(tmp_path: Path) -> None:
     proposal = proposed(tmp_path, amount=lambda n: f"{n % 7}0.5" if n % 2 else f"{2 + n % 7},{n:03}")
     asked = [line for line in proposal.explanations if line.startswith("format.decimal: CHECK")]

@@ -41,6 +41,7 @@ class PrevalenceEstimate:
     display_lower: float  # Jeffreys: narrower, coverage is the confidence level on average
     display_upper: float
     reviews: ReviewCorrection | None = None
+    measured: float | None = None  # of the mature ones, those that prevalence was measured on, if not on all
 
     @property
     def assumed(self) -> float | None:
@@ -190,7 +191,10 @@ def effective_among(fraud: NDArray[np.bool_], columns: Sequence[Codes]) -> float
 
 def describe_prevalence(prevalence: PrevalenceEstimate) -> str:
     """The fraud rate with its interval for people, as the first half of a sentence."""
-    mature = f"{prevalence.mature:,.0f} mature transaction{'' if prevalence.mature == 1 else 's'}{_describe_reviews(prevalence)}"
+    mature = f"{prevalence.mature:,.0f} mature transaction{'' if prevalence.mature == 1 else 's'}"
+    if prevalence.measured is not None:
+        mature = f"the {prevalence.measured:,.0f} of {mature} that are older than any label takes"
+    mature += _describe_reviews(prevalence)
     if prevalence.prevalence is None:
         return "No transaction is mature yet, so the fraud rate is unknown"
     if prevalence.positives == 0:

@@ -179,6 +179,18 @@ class Group(click.Group):
     command_class = Command
     group_class = type
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that is called; an unknown one is refused with the name that may be meant."""
+        from pipeline.config.key_names import did_you_mean
+
+        name = args[0]
+        if self.get_command(ctx, name) is None and not name.startswith("-"):
+            meant = did_you_mean(name, self.list_commands(ctx))
+            ctx.fail(f"there is no command {name!r}{meant or ': see --help'}")
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the commands, each with the first sentence of its help."""
         with formatter.section("Commands"):

@@ -111,12 +111,17 @@ class ColumnProfile:
     @cached_property
     def money(self) -> bool:
         """Whether all values are numbers, some of them perhaps with the currency beside them."""
+        return self.nearly_money and not self.refusal(partial(validators.numbers, form=self.form))
+
+    @cached_property
+    def nearly_money(self) -> bool:
+        """The same of nearly all values: ingest rejects the rows of the others, one by one."""
         tried = columns.numbers(
             pa.array(self.distinct[:TRIAL_VALUES], pa.string()), self.form.decimal, self.form.thousands
         )
         if (
-            tried.wrong.any()
-            or self.refusal(partial(validators.numbers, form=self.form))
+            tried.wrong.sum() > max(FEW, 0.1 * len(tried.wrong))
+            or self.refusal(partial(validators.numbers, form=self.form), ENOUGH)
             or not np.isfinite(self.numbers).any()
         ):
             return False

@@ -247,7 +247,7 @@ def find_amount(draft: SchemaDraft) -> None:
     numbers = [
         c
         for c in _eligible(draft)
-        if c.money and not c.binary and not names.NOT_AMOUNT.search(names.normalised(c.name))
+        if c.nearly_money and not c.binary and not names.NOT_AMOUNT.search(names.normalised(c.name))
     ]
     varying = [c for c in numbers if len(c.distinct) > 1]
     whole = [c for c in varying if not names.LESSER_AMOUNT.search(names.normalised(c.name))]
@@ -266,7 +266,8 @@ def find_amount(draft: SchemaDraft) -> None:
     reason = f"numbers from {np.nanmin(amounts):,.2f} to {np.nanmax(amounts):,.2f}"
     by_name = ", named like an amount" if named else f"; {CHECK}its name does not say that it is an amount"
     draft.amount = column
-    draft.take("amount", column, reason + by_name)
+    refused = "" if column.money else f"; {CHECK}some are no numbers, and their rows will be rejected"
+    draft.take("amount", column, reason + by_name + refused)
     negative = float((amounts < 0).sum() / np.isfinite(amounts).sum())
     if negative >= DEBITS:
         reason = f"payments are written as debits: {percent(negative)} of the amounts are negative, and so all money would be"

@@ -210,7 +210,12 @@ def _volume(paths: Sequence[Path], sample: FileSample, draft: SchemaDraft) -> Vo
 def _roles_text(sample: FileSample, draft: SchemaDraft, volume: Volume | None) -> Iterator[str]:
     """What the columns are, in one line each."""
     roles = ("transaction_id", "event_time", "amount", "currency", "kind", "is_fraud", "known_at")
-    named = [f"{role} {quoted(str(draft.keys[role]))}" for role in roles if draft.keys.get(role)]
+    missing = {"amount"} if draft.amount is None else set()
+    named = [
+        f"{role} {quoted(str(draft.keys[role]))}"
+        for role in roles
+        if draft.keys.get(role) and role not in missing
+    ]
     yield f"Found: {', '.join(named) or 'none of the columns that a payment needs'}"
     entities = draft.keys.get("entities")
     yield f"Entities: {as_toml(entities) if entities else 'NONE: without a customer, card or account no payment has a history'}"

@@ -82,12 +82,13 @@ def prevalence_of(config: Config, history: History, training_set: TrainingSet) -
     mature, y = training_set.mature, training_set.y
     effective = effective_frauds(config, history, mature, y)
     cohorts = _whole_cohorts(config, history, training_set)
-    if cohorts is not training_set:
+    if cohorts is training_set:
+        measured = _measured(config, history, training_set, effective)
+    else:
         measured = _measured(
             config, history, cohorts, effective_frauds(config, history, cohorts.mature, cohorts.y)
         )
-    else:
-        measured = _measured(config, history, training_set, effective)
+        measured = replace(measured, measured=len(cohorts.mature))
     return replace(measured, mature=len(mature), positives=int(y.sum()), effective=effective)
 
 

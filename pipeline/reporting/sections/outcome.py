@@ -159,7 +159,7 @@ def _tiles(data: ReportData) -> list[Tile]:
         Tile(
             "cases per day",
             f"{data.cases.detected / days:,.1f}",
-            f"alerts.per_day is {data.config.alerts.per_day:,}{WORKING[data.config.alerts.per]}; {flagged / days:,.1f} flags",
+            f"of at most {data.config.alerts.per_day:,}{WORKING[data.config.alerts.per]}; {flagged / days:,.1f} flags",
         ),
     ]
     note = (
