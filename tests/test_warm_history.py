@@ -23,6 +23,7 @@ from storage.database.column_types import as_datetime
 from storage.database.database import Store
 from storage.errors import Unknown
 from storage.frames import DAY, HOUR, MINUTE, MONEY, Ints
+from storage.ingest import entity_rows
 from storage.ingest.chunks import TransactionChunk
 from storage.ingest.entity_rows import entity_snapshot
 from storage.models import models
@@ -223,3 +224,24 @@ def test_a_verdict_is_in_the_next_score(backfilled: Store) -> None:
     list(verdicts.record(backfilled, "live", ids, Statement("fraud"), "ann", now - HOUR))
     read = feature_history.load_arriving(backfilled, SMALL, SMALL.lookback, asked, now)
     assert features() == features_of(read, asked) != before
+
+
+def test_all_entities_with_new_labels_are_known_however_often_one_was_answered(
+    backfilled: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(entity_rows, "LABELLED_MAX", 3)
+    sql = "SELECT MIN(transaction_id), customer_id FROM visible_transactions GROUP BY 2 ORDER BY 2 LIMIT 4"
+    (first, one), (second, other), *more = query(backfilled, sql)
+    [(newest,)] = query(backfilled, "SELECT MAX(audit_id) FROM audit")
+
+    def say(*names: object) -> set[tuple[str, str]] | None:
+        for number, name in enumerate(names):
+            statement = Statement(("fraud", "genuine")[number % 2])  # type: ignore[arg-type]
+            list(verdicts.record(backfilled, "live", [str(name)], statement, "ann", TO + DAY + number * HOUR))
+        with entity_snapshot(backfilled) as snapshot:
+            return snapshot.labelled_since(newest or 0)
+
+    labelled = say(first, first, first, first, second)
+    assert labelled is not None
+    assert {("customer_id", one), ("customer_id", other)} <= labelled
+    assert say(*(name for name, _ in more)) is None

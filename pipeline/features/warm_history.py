@@ -172,7 +172,7 @@ class WarmHistory:
             self._rows_changed, self._completeness = mark.visible_at, None
         if actions & OF_LABELS:
             labelled = snapshot.labelled_since(before.audit_id)
-            self._relabelled |= labelled or set()
+            self._relabelled |= (labelled or set()) & self._entities.keys()
             self._labels_changed = mark.audit_id if labelled is None else self._labels_changed
         others = bool(actions - OF_LABELS) or mark.promotion != before.promotion
         if others:

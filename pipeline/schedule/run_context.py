@@ -24,7 +24,6 @@ from storage.runs.ledger import Entry
 
 READ_AHEAD = 60 * DAY  # how far a long backfill reads beyond its current window at once; bounds memory
 LIVE = models.LIVE
-M_MMAP_THRESHOLD, LARGE_ARRAY = -3, 4 * 2**20  # of glibc's mallopt; in bytes
 ENTITY_READ_MAX = 2_000  # up to this many transactions, only the past of their entities is read
 
 
@@ -252,13 +251,10 @@ def release_freed_memory() -> None:
     """
     Give the operating system back what was freed between blocks of memory in use, if the C library can (glibc).
 
-    Between the stages of a training that is up to 160 MiB, which the next stage would take beside. From then on arrays of `LARGE_ARRAY`
-    bytes are given back as soon as they are freed.
+    Between the stages of a training that is up to 160 MiB, which the next stage would take beside.
     """
     with suppress(AttributeError, OSError):
-        libc = ctypes.CDLL(None)
-        libc.mallopt(M_MMAP_THRESHOLD, LARGE_ARRAY)
-        libc.malloc_trim(0)
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def pending(policy: str, step: Step, allowed_lateness: int) -> Entry:

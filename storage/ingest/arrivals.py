@@ -6,11 +6,14 @@ the lock that `history.horizon` takes, so that an arrival is later than all that
 that comes after: what a payment's score knows is the same whenever it is computed.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, bindparam, exists, insert, or_, select, update
+from sqlalchemy import Connection, Select, bindparam, exists, insert, or_, select, text, update
 
 from storage.database import bulk
 from storage.database.column_types import as_texts
@@ -79,9 +82,11 @@ def add(
     batch_id
         Where earlier ones are; a batch is begun if it is None, or if somebody has withdrawn it since.
     """
-    given = {"mark_policy": batch.policy, "batch_id": batch_id, "ids": chunk.transaction_id.tolist()}
+    given = {
+        "mark_policy": batch.policy, "batch_id": batch_id, "listed_ids": json.dumps(chunk.transaction_id.tolist()),
+    }  # fmt: skip
     with store.write_exclusive() as connection:
-        *mark, horizon, status, labelled, shared = connection.execute(_BEFORE, given).one()
+        *mark, horizon, status, labelled, shared = connection.execute(_before(store.dialect), given).one()
         before = as_mark(*mark)
         arrived_at = stamp_after(connection, now, (mark[0], horizon))
         if batch_id is None or status != "done":
@@ -103,13 +108,18 @@ def add(
 _OTHERS = [
     exists().where(table.c.policy != bindparam("mark_policy")) for table in (policies, backfilled_spans)
 ]
-_BEFORE = select(
-    *MARK_COLUMNS,
-    select(monitor.c.horizon).scalar_subquery(),
-    select(batches.c.status).where(batches.c.batch_id == bindparam("batch_id")).scalar_subquery(),
-    exists().where(labels.c.transaction_id.in_(bindparam("ids", expanding=True))),
-    or_(*_OTHERS),  # whether other policies score some of what arrives, too
-)
+
+
+@cache
+def _before(dialect: str) -> "Select[Any]":
+    """The mark and the newest as_of before some payments, the state of a batch, whether they have labels, and whether others score them, too."""
+    return select(
+        *MARK_COLUMNS,
+        select(monitor.c.horizon).scalar_subquery(),
+        select(batches.c.status).where(batches.c.batch_id == bindparam("batch_id")).scalar_subquery(),
+        exists().where(labels.c.transaction_id.in_(text(bulk.listed_ids(dialect)))),
+        or_(*_OTHERS),
+    )
 
 
 def reject(
