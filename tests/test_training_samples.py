@@ -26,7 +26,7 @@ def short_folds(monkeypatch: pytest.MonkeyPatch) -> None:
     """Folds of five days, for which the few frauds of the small payments suffice."""
     monkeypatch.setattr(samples, "FOLD_SPAN", SPAN)
     monkeypatch.setattr(samples, "FOLD_FRAUDS", 10)
-    monkeypatch.setattr(validation_folds, "_known", {})
+    monkeypatch.setattr(validation_folds, "_scores_by_rows", {})
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_trainings_share_folds_to_the_byte_and_fit_them_once(
     assert len(shared) in (1, 2)  # a week is more than one fold, and less than two
     assert len(fits) == len(earlier) + len(later) - len(shared)
     alone = evaluate(CLASSIFIES, history, THIRD)
-    validation_folds._known.clear()  # as in a process that begins with this date
+    validation_folds._scores_by_rows.clear()  # as in a process that begins with this date
     assert repr(evaluate(CLASSIFIES, history, THIRD)) == repr(alone)
     for one, other in zip(earlier[-len(shared) :], later, strict=False):
         assert one.margin.tobytes() == other.margin.tobytes()

@@ -25,7 +25,7 @@ GENUINE = 10_000
 FRAUDS = 1_000  # likewise of frauds: classifiers that learned from so many are compared as well as from more
 GENUINE_MIN = 100  # fewer do not define what is normal
 REMEMBERED = 8  # folds whose scores this process keeps, half a megabyte each
-_known: dict[str, dict[str, Floats]] = {}
+_scores_by_rows: dict[str, dict[str, Floats]] = {}
 
 
 @dataclass(frozen=True)
@@ -128,21 +128,21 @@ def _scores(past: Sample, validation: Sample, layout: Layout, settings: FitSetti
     Trainings of consecutive dates share folds: what was computed of exactly the same rows is not computed again.
     """
     key = digest_of([past, validation], repr((layout, settings)))
-    known = _known.pop(key, None)
-    if known is None:
+    scores = _scores_by_rows.pop(key, None)
+    if scores is None:
         parts = Components.fit(layout, past, past.take(past.y == 0), settings, "blend")
         sides = parts.sides(parts.encoder.transform(validation.raw))
-        known = {
+        scores = {
             "outlier": sides.team.surprisal,
             "families": sides.families,
             "boosting": sides.boosting,
             "forest": sides.forest,
             "margin": sides.margin,
         }
-    _known[key] = known  # the last one used is the last to go
-    while len(_known) > REMEMBERED:
-        _known.pop(next(iter(_known)), None)
-    return known
+    _scores_by_rows[key] = scores  # the last one used is the last to go
+    while len(_scores_by_rows) > REMEMBERED:
+        _scores_by_rows.pop(next(iter(_scores_by_rows)), None)
+    return scores
 
 
 def _thinned(sample: Sample, seed: int) -> Sample:

@@ -29,7 +29,7 @@ from pipeline.features.history import History, without_refunds
 from pipeline.features.label_history import label_events
 from pipeline.features.silence import Silence
 from storage.database.database import Store
-from storage.frames import DAY, Coded, Codes, Completeness, Ints, Labels, Strings, Transactions, taken
+from storage.frames import DAY, Coded, Codes, Completeness, Ints, Labels, Strings, Transactions, take_rows
 from storage.ingest import history as stored_history
 from storage.ingest.arrivals import Arrived
 from storage.ingest.chunks import TransactionChunk
@@ -94,7 +94,7 @@ class _NumberedPayments:
         """The payments with these rows only, which must be ascending."""
         if isinstance(rows, np.ndarray) and rows.dtype == np.bool_:
             rows = np.flatnonzero(rows)
-        return _NumberedPayments(self.rows.take(rows), taken(self.number, rows))
+        return _NumberedPayments(self.rows.take(rows), take_rows(self.number, rows))
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,12 @@ from dataclasses import replace
 from detectors.base import DetectorError
 from pipeline.config.retention import cutoffs
 from pipeline.errors import FraudwatchError, NotReady
+from pipeline.memory import release_freed_memory
 from pipeline.monitoring import drift_reference, quality
 from pipeline.monitoring.drift import window_drift
 from pipeline.runs.window_scores import score_rows
 from pipeline.schedule import planning
-from pipeline.schedule.run_context import HistoryReader, RunContext, RunSummary, release_freed_memory
+from pipeline.schedule.run_context import HistoryReader, RunContext, RunSummary
 from pipeline.scoring.model_cache import ModelCache
 from pipeline.scoring.score_rows import ScoredBatch
 from pipeline.training import strategy_choice, train

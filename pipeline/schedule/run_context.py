@@ -2,7 +2,6 @@
 What every kind of run shares: its context, its steps, its summary, and how it reads history.
 """
 
-import ctypes
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -12,6 +11,7 @@ from typing import Literal
 from pipeline.config.config import Config
 from pipeline.features import history as feature_history
 from pipeline.features.history import History
+from pipeline.memory import release_freed_memory
 from pipeline.progress import NoProgress, Progress
 from pipeline.rules import engine, mutes
 from storage.database.database import Store
@@ -245,16 +245,6 @@ class HistoryReader:
             self._span = (start, until)
             release_freed_memory()
         return self._block
-
-
-def release_freed_memory() -> None:
-    """
-    Give the operating system back what was freed between blocks of memory in use, if the C library can (glibc).
-
-    Between the stages of a training that is up to 160 MiB, which the next stage would take beside.
-    """
-    with suppress(AttributeError, OSError):
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def pending(policy: str, step: Step, allowed_lateness: int) -> Entry:

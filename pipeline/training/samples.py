@@ -15,8 +15,8 @@ from pipeline.config.config import Config
 from pipeline.config.costs import at_risk
 from pipeline.features.catalogue import FeatureCatalogue
 from pipeline.features.history import History, raw_matrix
+from pipeline.memory import release_freed_memory
 from pipeline.rules.mutes import Mute, muted_entities
-from pipeline.schedule.run_context import release_freed_memory
 from pipeline.training.training_set import TrainingSet, case_entities, complete_through, payers
 from storage.frames import DAY, FRAUD, Ints
 

@@ -132,8 +132,8 @@ class EntitySnapshot:
 
     def labelled_since(self, audit_id: int) -> set[tuple[str, str]] | None:
         """The entities (column, value) of payments that people labelled after a row of the audit trail; None if there are too many."""
-        said = select(audit.c.subject).where(audit.c.audit_id > audit_id, audit.c.action.in_(OF_LABELS))
-        ids = set(self._connection.scalars(said.distinct().limit(LABELLED_MAX + 1)))
+        answered = select(audit.c.subject).where(audit.c.audit_id > audit_id, audit.c.action.in_(OF_LABELS))
+        ids = set(self._connection.scalars(answered.distinct().limit(LABELLED_MAX + 1)))
         if len(ids) > LABELLED_MAX:
             return None
         t, names = self._store.transactions.c, self._store.fields.entities
